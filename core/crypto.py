@@ -1,0 +1,219 @@
+"""Keys, boxes, nonces and hashes: the only door to libsodium in this project.
+
+The hot calls go straight to the libsodium inside PyNaCl with preallocated buffers (a small box costs
+0.7 us instead of 1.8). That entrance is private to PyNaCl, so it is tried against the public bindings
+at import, and the public bindings take over where it does not give the same bytes.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NewType
+
+import nacl.bindings
+from nacl.exceptions import CryptoError
+
+from core.entropy import Entropy
+
+KEY_SIZE = 32  # NaCl: curve25519 keys and their product
+NONCE_SIZE = 24  # NaCl: xsalsa20
+MAC_SIZE = 16  # NaCl: poly1305
+TAG_SIZE = 32  # c-toxcore crypto_core.h: CRYPTO_HMAC_SIZE
+_SCRATCH_SIZE = 70_000  # greater than any datagram or relay frame
+
+PublicKey = NewType("PublicKey", bytes)
+SharedKey = NewType("SharedKey", bytes)
+"""Key of a box: the product of one secret and one public key, or a random key of our own."""
+Nonce = NewType("Nonce", bytes)
+
+NO_KEY = PublicKey(bytes(KEY_SIZE))
+
+
+class SecretKey:
+    """A secret key that cannot be printed by accident."""
+
+    __slots__ = ("_material",)
+
+    def __init__(self, material: bytes) -> None:
+        if len(material) != KEY_SIZE:
+            raise ValueError(f"a secret key has {KEY_SIZE} bytes, not {len(material)}")
+        self._material = bytes(material)
+
+    def reveal(self) -> bytes:
+        """Returns the 32 secret bytes; for cryptography and the keys file alone."""
+        return self._material
+
+    def __repr__(self) -> str:
+        return "SecretKey(hidden)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret key is not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A public key and the secret key it belongs to."""
+
+    public: PublicKey
+    secret: SecretKey
+
+    @classmethod
+    def from_secret(cls, secret: bytes) -> "KeyPair":
+        """Computes the public half of a 32-byte secret key."""
+        return cls(PublicKey(nacl.bindings.crypto_scalarmult_base(secret)), SecretKey(secret))
+
+    @classmethod
+    def generate(cls, entropy: Entropy) -> "KeyPair":
+        """Makes a new key pair from 32 bytes of `entropy`."""
+        return cls.from_secret(entropy.bytes(KEY_SIZE))
+
+
+def precompute(secret: SecretKey, public: bytes) -> SharedKey | None:
+    """Returns the combined key of both, or None for a public key of low order (30 us)."""
+    try:
+        return SharedKey(nacl.bindings.crypto_box_beforenm(public, secret.reveal()))
+    except (CryptoError, RuntimeError):
+        return None
+
+
+def _seal_public(shared: bytes, nonce: bytes, plain: bytes) -> bytes:
+    return nacl.bindings.crypto_box_afternm(plain, nonce, shared)
+
+
+def _open_public(shared: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+    if len(sealed) < MAC_SIZE:
+        return None
+    try:
+        return nacl.bindings.crypto_box_open_afternm(sealed, nonce, shared)
+    except CryptoError:
+        return None
+
+
+def _direct_backend() -> (
+    tuple[Callable[[bytes, bytes, bytes], bytes], Callable[[bytes, bytes, bytes], bytes | None]] | None
+):
+    """Returns seal and open on PyNaCl's own libsodium, or None where it cannot be reached."""
+    try:
+        from nacl._sodium import ffi, lib
+    except ImportError:
+        return None
+    scratch = ffi.new("unsigned char[]", _SCRATCH_SIZE)
+    window = ffi.buffer(scratch, _SCRATCH_SIZE)
+    box = lib.crypto_box_easy_afternm
+    unbox = lib.crypto_box_open_easy_afternm
+
+    def seal(shared: bytes, nonce: bytes, plain: bytes) -> bytes:
+        size = len(plain)
+        if len(shared) != KEY_SIZE or len(nonce) != NONCE_SIZE or size > _SCRATCH_SIZE - MAC_SIZE:
+            raise ValueError("wrong size of key, nonce or text")
+        box(scratch, plain, size, nonce, shared)
+        return window[: size + MAC_SIZE]  # type: ignore[no-any-return]  # cffi has no types
+
+    def open_(shared: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+        size = len(sealed)
+        if len(shared) != KEY_SIZE or len(nonce) != NONCE_SIZE:
+            raise ValueError("wrong size of key or nonce")
+        if size < MAC_SIZE or size > _SCRATCH_SIZE:
+            return None
+        if unbox(scratch, sealed, size, nonce, shared):
+            return None
+        return window[: size - MAC_SIZE]  # type: ignore[no-any-return]  # cffi has no types
+
+    key, nonce = bytes(range(32)), bytes(range(24))
+    for size in (0, 1, 9, 80, 1400):
+        text = bytes(i & 0xFF for i in range(size))
+        try:
+            sealed = seal(key, nonce, text)
+            broken = bytes([sealed[0] ^ 1]) + sealed[1:]
+            good = sealed == _seal_public(key, nonce, text) and open_(key, nonce, sealed) == text
+        except (TypeError, AttributeError, ValueError):
+            return None
+        if not good or open_(key, nonce, broken) is not None:
+            return None
+    return seal, open_
+
+
+_direct = _direct_backend()
+BACKEND = "direct" if _direct else "bindings"
+"""Which of the two ways to libsodium is in use; `ops doctor` shows it."""
+
+_seal, _open = _direct or (_seal_public, _open_public)
+
+
+seal: Callable[[SharedKey, bytes, bytes], bytes] = _seal
+"""seal(key, nonce, plain): the text boxed with a combined or own symmetric key, MAC first."""
+
+open_sealed: Callable[[SharedKey, bytes, bytes], bytes | None] = _open
+"""open_sealed(key, nonce, sealed): the text, or None if it was not sealed with this key and nonce."""
+
+
+def increment(nonce: Nonce, by: int = 1) -> Nonce:
+    """Returns the nonce as a big-endian number plus `by`; the greatest wraps to zero."""
+    return Nonce(((int.from_bytes(nonce, "big") + by) % (1 << 192)).to_bytes(NONCE_SIZE, "big"))
+
+
+def sha256(data: bytes) -> bytes:
+    """Returns the 32-byte SHA-256 of `data`."""
+    return hashlib.sha256(data).digest()
+
+
+def sha512(data: bytes) -> bytes:
+    """Returns the 64-byte SHA-512 of `data`."""
+    return hashlib.sha512(data).digest()
+
+
+def tag(key: bytes, data: bytes) -> bytes:
+    """Returns the 32-byte HMAC-SHA512-256 of `data`: libsodium's `crypto_auth`."""
+    return hmac.digest(key, data, "sha512")[:TAG_SIZE]
+
+
+def equal(left: bytes, right: bytes) -> bool:
+    """Compares two secrets in a time that does not tell where they differ."""
+    return hmac.compare_digest(left, right)
+
+
+def derive_key(master: bytes, purpose: str, epoch: int = 0) -> SharedKey:
+    """Returns the key that all shards use for `purpose` in `epoch`, without asking one another."""
+    return SharedKey(tag(master, purpose.encode() + b"\0" + epoch.to_bytes(8, "big")))
+
+
+class SharedKeys:
+    """Combined keys of one secret key with its peers: a bounded cache for all kinds of packets.
+
+    Two generations instead of a linked list: a key that is used moves to the young one, and when
+    that is full the old one is forgotten whole. It holds at most `capacity` keys.
+    """
+
+    __slots__ = ("_half", "_old", "_secret", "_young", "misses")
+
+    def __init__(self, secret: SecretKey, capacity: int = 100_000) -> None:
+        self._secret = secret
+        self._half = max(1, capacity // 2)
+        self._young: dict[bytes, SharedKey] = {}
+        self._old: dict[bytes, SharedKey] = {}
+        self.misses = 0
+
+    def get(self, public: bytes) -> SharedKey | None:
+        """Returns the combined key with `public`, or None for a key of low order."""
+        shared = self._young.get(public)
+        if shared is not None:
+            return shared
+        shared = self._old.get(public)
+        if shared is None:
+            self.misses += 1
+            shared = precompute(self._secret, public)
+            if shared is None:
+                return None
+        if len(self._young) >= self._half:
+            self._old = self._young
+            self._young = {}
+        self._young[public] = shared
+        return shared
+
+    def known(self, public: bytes) -> SharedKey | None:
+        """Returns the combined key if it is at hand, without any curve arithmetic."""
+        return self._young.get(public) or self._old.get(public)
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)

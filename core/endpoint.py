@@ -1,0 +1,142 @@
+"""Addresses of peers: the form the kernel uses, and the forms the wire uses.
+
+An `Endpoint` is the 16 bytes of Linux's sockaddr_in or the 28 of sockaddr_in6 (flow and scope kept at
+zero but for link-local peers), so that a source address goes from recvmmsg to sendmmsg untouched.
+All other code treats it as opaque and hashable, and asks this module for its parts.
+"""
+
+import ipaddress
+import struct
+from typing import NewType
+
+from core.wire import WireError
+
+Endpoint = NewType("Endpoint", bytes)
+
+FAMILY_UDP4 = 2  # spec: Node Info, IP Type
+FAMILY_UDP6 = 10
+FAMILY_TCP4 = 130
+FAMILY_TCP6 = 138
+FAMILY_TCP_CLIENT = 11  # c-toxcore net.h: TCP_INET family; only inside our own sendbacks
+IP_PORT_SIZE = 19  # c-toxcore onion.h: SIZE_IPPORT, the zero-padded form
+
+_HEAD4 = struct.pack("=H", 2)
+_HEAD6 = struct.pack("=H", 10)
+_PAD8 = bytes(8)
+_PAD12 = bytes(12)
+_ZERO4 = bytes(4)
+_MAPPED = bytes(10) + b"\xff\xff"
+
+SOCKADDR4_SIZE = 16
+SOCKADDR6_SIZE = 28
+
+
+def udp4(address: bytes, port: int) -> Endpoint:
+    """Makes an endpoint of 4 address bytes and a port."""
+    return Endpoint(_HEAD4 + port.to_bytes(2, "big") + address + _PAD8)
+
+
+def udp6(address: bytes, port: int) -> Endpoint:
+    """Makes an endpoint of 16 address bytes and a port; a v4-mapped address becomes IPv4."""
+    if address[:12] == _MAPPED:
+        return udp4(address[12:], port)
+    return Endpoint(_HEAD6 + port.to_bytes(2, "big") + _ZERO4 + address + _ZERO4)
+
+
+def from_text(host: str, port: int) -> Endpoint:
+    """Makes an endpoint of an address written as text; ValueError if it is none."""
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{port} is not a port number")
+    address = ipaddress.ip_address(host)
+    return udp4(address.packed, port) if address.version == 4 else udp6(address.packed, port)
+
+
+def is_ipv4(endpoint: Endpoint) -> bool:
+    """Tells IPv4 (True) from IPv6 (False)."""
+    return len(endpoint) == SOCKADDR4_SIZE
+
+
+def ip_of(endpoint: Endpoint) -> bytes:
+    """Returns the 4 or 16 address bytes."""
+    return endpoint[4:8] if len(endpoint) == SOCKADDR4_SIZE else endpoint[8:24]
+
+
+def port_of(endpoint: Endpoint) -> int:
+    """Returns the port."""
+    return endpoint[2] << 8 | endpoint[3]
+
+
+def with_port(endpoint: Endpoint, port: int) -> Endpoint:
+    """Returns the same address with another port."""
+    return Endpoint(endpoint[:2] + port.to_bytes(2, "big") + endpoint[4:])
+
+
+def to_text(endpoint: Endpoint) -> str:
+    """Returns `192.0.2.1:33445` or `[2001:db8::1]:33445`."""
+    address = ipaddress.ip_address(ip_of(endpoint))
+    port = port_of(endpoint)
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+def pack_ip_port(endpoint: Endpoint) -> bytes:
+    """Returns the 19-byte form of the onion: family, 16 address bytes padded with zeros, port."""
+    if len(endpoint) == SOCKADDR4_SIZE:
+        return b"\x02" + endpoint[4:8] + _PAD12 + endpoint[2:4]
+    return b"\x0a" + endpoint[8:24] + endpoint[2:4]
+
+
+def unpack_ip_port(packed: bytes) -> Endpoint | None:
+    """Returns the endpoint of a 19-byte UDP form, or None for another family."""
+    family = packed[0]
+    if family == FAMILY_UDP4:
+        return Endpoint(_HEAD4 + packed[17:19] + packed[1:5] + _PAD8)
+    if family == FAMILY_UDP6:
+        return udp6(packed[1:17], packed[17] << 8 | packed[18])
+    return None
+
+
+def pack_compact(endpoint: Endpoint) -> bytes:
+    """Returns the form without padding (7 or 19 bytes): the head of a packed node."""
+    if len(endpoint) == SOCKADDR4_SIZE:
+        return b"\x02" + endpoint[4:8] + endpoint[2:4]
+    return b"\x0a" + endpoint[8:24] + endpoint[2:4]
+
+
+def unpack_compact(data: bytes, offset: int = 0) -> tuple[Endpoint, int]:
+    """Reads a UDP endpoint without padding; returns it and the offset behind it."""
+    family = data[offset] if offset < len(data) else -1
+    if family == FAMILY_UDP4 and len(data) >= offset + 7:
+        ip, port = data[offset + 1 : offset + 5], data[offset + 5 : offset + 7]
+        return Endpoint(_HEAD4 + port + ip + _PAD8), offset + 7
+    if family == FAMILY_UDP6 and len(data) >= offset + 19:
+        port_number = data[offset + 17] << 8 | data[offset + 18]
+        return udp6(data[offset + 1 : offset + 17], port_number), offset + 19
+    raise WireError("endpoint", f"no UDP address of family {family} in {len(data) - offset} bytes")
+
+
+def is_lan(endpoint: Endpoint) -> bool:
+    """Tells whether the address belongs to a local network or to this machine.
+
+    The set is c-toxcore's (LAN_discovery.c: ip_is_lan): 127/8, 10/8, 172.16/12, 192.168/16,
+    169.254.1-254/16, 100.64/10, ::1, fe80::/10, ff00-ff02::1 and the v4-mapped forms of these.
+    """
+    if len(endpoint) == SOCKADDR4_SIZE:
+        a, b, c = endpoint[4], endpoint[5], endpoint[6]
+        return (
+            a in (10, 127)
+            or (a == 172 and 16 <= b <= 31)
+            or (a == 192 and b == 168)
+            or (a == 169 and b == 254 and c not in (0, 255))
+            or (a == 100 and b & 0xC0 == 64)
+        )
+    ip = endpoint[8:24]
+    if ip[0] == 0xFE and ip[1] & 0xC0 == 0x80:
+        return True
+    if ip[0] == 0xFF and ip[1] < 3 and ip[2:15] == bytes(13) and ip[15] == 1:
+        return True
+    return ip == bytes(15) + b"\x01"
+
+
+def prefix_of(endpoint: Endpoint) -> bytes:
+    """Returns what budgets per source count by: the /24 of an IPv4 address, the /64 of an IPv6."""
+    return endpoint[4:7] if len(endpoint) == SOCKADDR4_SIZE else endpoint[8:16]

@@ -1,0 +1,32 @@
+"""Which shard of a role answers for a key: 256 slots, handed out to shards by a table."""
+
+from dataclasses import dataclass
+
+SLOT_COUNT = 256
+SLOT_BYTE = 8
+"""Byte of a key that names its slot. A leading byte would put every key that was announced to this
+node on one shard, since those share the node's own prefix."""
+
+
+def slot_of(key: bytes) -> int:
+    """Returns the slot (0..255) of a 32-byte key."""
+    return key[SLOT_BYTE]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTable:
+    """Slots of one role: `shards[slot]` is the number of the shard that owns it."""
+
+    generation: int
+    shards: tuple[int, ...]
+
+    @classmethod
+    def even(cls, count: int, generation: int = 0) -> "SlotTable":
+        """Gives `count` shards (at least 1) equal shares of the slots, in turn."""
+        if count < 1:
+            raise ValueError("a role without shards has no slot table")
+        return cls(generation, tuple(slot % count for slot in range(SLOT_COUNT)))
+
+    def shard_of(self, key: bytes) -> int:
+        """Returns the shard that owns a 32-byte key."""
+        return self.shards[key[SLOT_BYTE]]
