@@ -40,7 +40,7 @@ def encode(kind: int, generation: int, sequence: int, socket: int, items: list[A
 def decode(data: bytes) -> Frame:
     """Reads one frame. Raises WireError for anything else."""
     try:
-        version, kind, generation, sequence, socket, items = msgpack.unpackb(data, raw=False, strict_map_key=True)
+        version, kind, generation, sequence, socket, items = msgpack.unpackb(data, raw=False)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise WireError("frame", f"not a frame of six parts: {type(error).__name__}") from None
     if version != VERSION:

@@ -1,8 +1,8 @@
 """Keys, boxes, nonces and hashes: the only door to libsodium in this project.
 
-The hot calls go straight to the libsodium inside PyNaCl with preallocated buffers (a small box costs
-0.7 us instead of 1.8). That entrance is private to PyNaCl, so it is tried against the public bindings
-at import, and the public bindings take over where it does not give the same bytes.
+The hot calls go straight to the libsodium inside PyNaCl with preallocated buffers (a small box
+costs 0.7 us instead of 1.8). That entrance is private to PyNaCl, so it is tried against the public
+bindings at import, and these take over where it does not give the same bytes.
 """
 
 import hashlib
@@ -90,9 +90,11 @@ def _open_public(shared: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
         return None
 
 
-def _direct_backend() -> (
-    tuple[Callable[[bytes, bytes, bytes], bytes], Callable[[bytes, bytes, bytes], bytes | None]] | None
-):
+_Seal = Callable[[SharedKey, bytes, bytes], bytes]
+_Open = Callable[[SharedKey, bytes, bytes], bytes | None]
+
+
+def _direct_backend() -> tuple[_Seal, _Open] | None:
     """Returns seal and open on PyNaCl's own libsodium, or None where it cannot be reached."""
     try:
         from nacl._sodium import ffi, lib
@@ -141,11 +143,11 @@ BACKEND = "direct" if _direct else "bindings"
 _seal, _open = _direct or (_seal_public, _open_public)
 
 
-seal: Callable[[SharedKey, bytes, bytes], bytes] = _seal
+seal: _Seal = _seal
 """seal(key, nonce, plain): the text boxed with a combined or own symmetric key, MAC first."""
 
-open_sealed: Callable[[SharedKey, bytes, bytes], bytes | None] = _open
-"""open_sealed(key, nonce, sealed): the text, or None if it was not sealed with this key and nonce."""
+open_sealed: _Open = _open
+"""open_sealed(key, nonce, sealed): the text, or None if this key and nonce did not seal it."""
 
 
 def increment(nonce: Nonce, by: int = 1) -> Nonce:

@@ -1,7 +1,7 @@
 """Addresses of peers: the form the kernel uses, and the forms the wire uses.
 
-An `Endpoint` is the 16 bytes of Linux's sockaddr_in or the 28 of sockaddr_in6 (flow and scope kept at
-zero but for link-local peers), so that a source address goes from recvmmsg to sendmmsg untouched.
+An `Endpoint` is the 16 bytes of Linux's sockaddr_in or the 28 of sockaddr_in6 (flow and scope kept
+at zero but for link-local peers), so that a source goes from recvmmsg to sendmmsg untouched.
 All other code treats it as opaque and hashable, and asks this module for its parts.
 """
 

@@ -1,4 +1,4 @@
-"""Randomness as a capability: modules draw from the source they were given, never from the system."""
+"""Randomness as a capability: modules draw from the source they were given."""
 
 import os
 import random

@@ -46,7 +46,7 @@ class Context:
     entropy: Entropy
     out: "Outbox"
     shard: int = 0
-    slots: dict[str, SlotTable] = field(default_factory=dict)  # by role; replaced when workers change
+    slots: dict[str, SlotTable] = field(default_factory=dict)  # by role; changes with workers
     options: NodeOptions = NodeOptions()
     started: float = 0.0  # monotonic seconds: when the node (not this worker) started
 
@@ -75,7 +75,7 @@ class Outbox(Protocol):
 
 
 class Module(Protocol):
-    """One protocol module on one shard. `now` is monotonic seconds, one value for the whole call."""
+    """One protocol module on one shard; `now` is monotonic seconds, one value for a whole call."""
 
     out: Outbox
 
