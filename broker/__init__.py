@@ -1,0 +1,1 @@
+"""The broker: owns the node's sockets and decides which worker gets a packet."""
