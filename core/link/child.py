@@ -1,0 +1,194 @@
+"""What every child process of a node does first: take its orders from the supervisor.
+
+The control channel is the child's standard input. Settings, keys and descriptors come through it
+and nowhere else; when it closes, the supervisor is gone and the child stops in order.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from core.crypto import KeyPair, SecretKey
+from core.endpoint import Endpoint
+from core.link.descriptors import Channel, ChannelClosed, Note
+from core.module import NodeOptions
+from core.slots import SlotTable
+
+BEAT_INTERVAL = 1.0  # seconds between heartbeats; SECURITY R-05: three missed end the child
+_START_WAIT = 30.0  # seconds a child waits for its orders
+
+EXIT_BUGS = 70  # sysexits.h: EX_SOFTWARE; too many bugs in a short time
+
+
+@dataclass(frozen=True)
+class Start:
+    """The supervisor's first words to a child."""
+
+    name: str
+    role: str
+    shard: int
+    generation: int  # of this incarnation; no two processes of a node ever have the same
+    path: str  # where to bind the inlet
+    started: float  # monotonic seconds when the node started
+    secret: bytes = field(repr=False)
+    master: bytes = field(repr=False)
+    options: NodeOptions = field(default_factory=NodeOptions, repr=False)
+    families: tuple[int, ...] = ()  # address family of each UDP socket
+    version_number: int = 0  # said in bootstrap info
+    log_level: str = "info"
+    log_format: str = "text"
+    udp: tuple[int, ...] = ()  # descriptors, in the order of `families`
+    tcp: tuple[int, ...] = ()  # listening descriptors; the broker's alone
+
+    def to_note(self) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """Returns the body and the descriptors of the message."""
+        body = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("udp", "tcp", "options")
+        }
+        body["udp_count"] = len(self.udp)
+        body["options"] = asdict(self.options)
+        return body, self.udp + self.tcp
+
+    @classmethod
+    def from_note(cls, note: Note) -> "Start":
+        """Reads what `to_note` made."""
+        body = dict(note.body)
+        count = body.pop("udp_count")
+        options = dict(body.pop("options"))
+        for name in ("bootstrap", "saved_nodes"):
+            options[name] = tuple((Endpoint(row[0]), bytes(row[1])) for row in options[name])
+        options["tcp_ports"] = tuple(options["tcp_ports"])
+        body["families"] = tuple(body["families"])
+        return cls(
+            options=NodeOptions(**options),
+            udp=note.descriptors[:count],
+            tcp=note.descriptors[count:],
+            **body,
+        )
+
+    def keys(self) -> KeyPair:
+        """Returns the DHT identity."""
+        return KeyPair.from_secret(self.secret)
+
+    def master_key(self) -> SecretKey:
+        """Returns the root of the secrets that all shards share."""
+        return SecretKey(self.master)
+
+
+class Peer(NamedTuple):
+    """One process of the node that others may talk to."""
+
+    name: str
+    role: str
+    shard: int
+    generation: int
+    path: str
+
+
+class Topology(NamedTuple):
+    """Who is up, and which shard owns which slot."""
+
+    slots: dict[str, SlotTable]
+    peers: dict[tuple[str, int], Peer]
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        return {
+            "slots": {
+                role: [table.generation, list(table.shards)] for role, table in self.slots.items()
+            },
+            "peers": [list(peer) for peer in self.peers.values()],
+        }
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> "Topology":
+        """Reads what `to_body` made."""
+        slots = {
+            role: SlotTable(generation, tuple(shards))
+            for role, (generation, shards) in body["slots"].items()
+        }
+        peers = [Peer(*row) for row in body["peers"]]
+        return cls(slots, {(peer.role, peer.shard): peer for peer in peers})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, for collectors of logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        import json
+
+        row = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            row["trace"] = self.formatException(record.exc_info)
+        return json.dumps(row)
+
+
+def start_logging(level: str, style: str) -> None:
+    """Sends the log to standard error, as text or as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    if style == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def rss() -> int:
+    """Returns the resident memory of this process in bytes (0 where /proc does not say)."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def begin() -> tuple[Channel, Start, list[Note]]:
+    """Takes the control channel and waits for the first words.
+
+    Returns the channel, the orders, and what came right behind them. SIGINT, SIGTERM and SIGHUP are
+    ignored: a terminal or a service manager sends them to all processes, and the supervisor orders
+    the stop. Raises ChannelClosed when the supervisor goes away before.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    end = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
+    channel = Channel(end)
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    deadline = time.monotonic() + _START_WAIT
+    while time.monotonic() < deadline:
+        if poll.poll(1000):
+            notes = channel.receive()
+            if notes:
+                start = Start.from_note(notes[0])
+                _set_name(start.name)
+                start_logging(start.log_level, start.log_format)
+                return channel, start, notes[1:]
+    raise ChannelClosed("no orders came")
+
+
+def _set_name(name: str) -> None:
+    """Makes `ps` and `top` show which process this is (15 bytes at most)."""
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(f"toxmesh {name}"[:15])
+    except OSError:
+        return  # a name is a courtesy

@@ -1,0 +1,212 @@
+"""Frames between processes over ZeroMQ, with credit: no frame is ever refused or lost unseen.
+
+A process binds one PULL socket at a path of its own (`Inlet`); whoever talks to it connects a PUSH
+(`Outlet`). ZeroMQ's own queues have no bound here, because the credit is the bound: at most
+`WINDOW` frames are on their way to a receiver until it acknowledges them by sequence. What waits
+behind that waits in queues of the sender, where a policy can look at it (`Mailbox`, and the
+broker's queues). ZeroMQ's high-water mark would drop or lose the tail unseen (libzmq #4660).
+"""
+
+from collections import Counter, deque
+from itertools import islice
+from typing import Any, TypeAlias
+
+import zmq
+
+from core import batch
+from core.messages import Message
+from core.module import LocalError
+from core.wire import WireError
+
+ACK = 3  # items: [sequence]: all frames up to it were handled; has no sequence of its own
+WINDOW = 4  # frames on their way to one receiver
+RELAY_KINDS = range(10, 20)
+
+Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
+
+_PART = 256  # messages in one frame at most
+_PART_BYTES = 1 << 20  # and about as many bytes
+_DRAIN = 64  # frames taken in one turn at most
+
+
+def _socket(context: Context, kind: int) -> "zmq.Socket[bytes]":
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 200)  # ms; stopping is a handshake, this is for its last word
+    socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is on its way
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, batch.MAX_FRAME)
+    return socket
+
+
+class Inlet:
+    """The PULL socket of one incarnation of a process."""
+
+    def __init__(self, context: Context, path: str, drops: Counter[str]) -> None:
+        self.socket = _socket(context, zmq.PULL)
+        self.socket.bind(f"ipc://{path}")
+        self.fd = int(self.socket.getsockopt(zmq.FD))
+        self._drops = drops
+
+    def receive(self) -> batch.Frame | None:
+        """Returns the next frame or None; bytes that are no frame are counted."""
+        while True:
+            try:
+                data = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            try:
+                return batch.decode(data)
+            except WireError:
+                self._drops["bad_frame"] += 1
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self.socket.close()
+
+
+class Outlet:
+    """The PUSH socket to one incarnation of another process."""
+
+    def __init__(
+        self,
+        context: Context,
+        path: str,
+        own_generation: int,
+        generation: int,
+        window: int = WINDOW,
+    ) -> None:
+        self.generation = generation
+        self._own = own_generation
+        self._window = window
+        self._sequence = 0
+        self._acknowledged = 0
+        self._socket = _socket(context, zmq.PUSH)
+        self._socket.connect(f"ipc://{path}")
+
+    @property
+    def credit(self) -> int:
+        """How many frames may be sent now."""
+        return self._window - self._sequence + self._acknowledged
+
+    @property
+    def in_flight(self) -> int:
+        """How many frames were sent and not acknowledged."""
+        return self._sequence - self._acknowledged
+
+    def send(self, kind: int, items: list[Any], socket: int = 0) -> int:
+        """Sends a frame and returns its sequence. Raises LocalError without credit."""
+        if self._sequence - self._acknowledged >= self._window:
+            raise LocalError("a frame was sent without credit")
+        self._sequence += 1
+        self._socket.send(batch.encode(kind, self._own, self._sequence, socket, items), zmq.NOBLOCK)
+        return self._sequence
+
+    def acknowledge(self, sequence: int) -> None:
+        """Tells the receiver's sender that its frames up to `sequence` were handled."""
+        self._socket.send(batch.encode(ACK, self._own, 0, 0, [sequence]), zmq.NOBLOCK)
+
+    def acknowledged(self, sequence: int) -> None:
+        """Learns that the receiver has handled the frames up to `sequence`."""
+        if self._acknowledged < sequence <= self._sequence:
+            self._acknowledged = sequence
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+
+def _weight(row: tuple[int, tuple[Any, ...]]) -> int:
+    """Estimates the bytes of a message row: tables weigh more than the rest."""
+    weight = 8
+    for field in row[1]:
+        if isinstance(field, bytes | str):
+            weight += len(field)
+        elif isinstance(field, tuple):
+            weight += 128 * len(field)
+    return weight
+
+
+class Mailbox:
+    """Messages for one shard of another role: a bounded queue in front of its outlet.
+
+    The queue outlives the process behind it: what was not yet sent goes to the successor. When it
+    is full the oldest message goes, counted `told_full:<role>`, as do messages for a shard that is
+    gone too long; what was on its way into a process that died is counted `told_lost:<role>`.
+    """
+
+    def __init__(self, role: str, drops: Counter[str], limit: int = 8192) -> None:
+        self.outlet: Outlet | None = None
+        self._role = role
+        self._drops = drops
+        self._limit = limit
+        self._rows: deque[tuple[int, tuple[Any, ...]]] = deque()
+        self._frames: deque[tuple[int, list[Any]]] = deque()
+        self._parts: deque[tuple[int, int]] = deque()  # sequence, messages in that frame
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the receiver is behind so far that the sender should take less in."""
+        return len(self._rows) * 4 > self._limit
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything was sent and acknowledged."""
+        on_its_way = self.outlet is not None and self.outlet.in_flight > 0
+        return not (self._rows or self._frames or on_its_way)
+
+    def put(self, number: int, message: Message) -> None:
+        """Appends a message; the oldest goes when there are too many."""
+        self._rows.append((number, tuple(message)))
+        if len(self._rows) > self._limit:
+            self._rows.popleft()
+            self._drops[f"told_full:{self._role}"] += 1
+
+    def put_frame(self, kind: int, items: list[Any]) -> None:
+        """Appends a whole frame for this incarnation of the receiver; never dropped while it lives.
+
+        Whoever calls this bounds it: the relay answers each frame it was given with one of its own.
+        """
+        self._frames.append((kind, items))
+        self.pump()
+
+    def connect(self, outlet: Outlet | None) -> None:
+        """Puts a successor (or nobody, for now) behind the queue."""
+        if self.outlet is not None:
+            self.outlet.close()
+        lost = sum(count for _, count in self._parts)
+        if lost:
+            self._drops[f"told_lost:{self._role}"] += lost
+        self._parts.clear()
+        self._frames.clear()
+        self.outlet = outlet
+
+    def pump(self) -> None:
+        """Sends as much as the credit allows."""
+        outlet = self.outlet
+        rows = self._rows
+        frames = self._frames
+        while frames and outlet is not None and outlet.credit > 0:
+            outlet.send(*frames.popleft())
+        while rows and outlet is not None and outlet.credit > 0:
+            part: list[tuple[int, tuple[Any, ...]]] = []
+            weight = 0
+            for row in islice(rows, _PART):
+                weight += _weight(row)
+                if part and weight > _PART_BYTES:
+                    break
+                part.append(row)
+            for _ in part:
+                rows.popleft()
+            self._parts.append((outlet.send(batch.MESSAGES, part), len(part)))
+
+    def acknowledged(self, sequence: int) -> None:
+        """Learns that the receiver has handled frames, and sends more."""
+        if self.outlet is None:
+            return
+        self.outlet.acknowledged(sequence)
+        while self._parts and self._parts[0][0] <= sequence:
+            self._parts.popleft()
+        self.pump()
