@@ -1,0 +1,20 @@
+"""Where a node keeps its state, for the node itself and for those who ask it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+KEYS_FILE = "keys"
+NODES_FILE = "nodes.db"
+CONTROL_SOCKET = "control.sock"
+LOCK_FILE = "lock"
+
+
+def default_state_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """Returns `$STATE_DIRECTORY`, else `~/.local/state/toxmesh`.
+
+    systemd may put several directories there, separated by colons: the first is ours.
+    """
+    variables = os.environ if environment is None else environment
+    given = variables.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else Path.home() / ".local" / "state" / "toxmesh"
