@@ -1,0 +1,215 @@
+"""Starts nodes for the tests: ours, and tox-bootstrapd in the same clothes."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from core.crypto import KeyPair
+from tests.interop.driver import free_port, wait_until
+from tests.interop.peers import CHECKOUT, Peer
+
+HOST = "127.0.0.1"
+_READY_TIMEOUT_S = 30
+_STOP_TIMEOUT_S = 10
+
+Bootstrap = tuple[str, int, bytes]
+"""Host, UDP port and public key of a node to start from."""
+
+
+@dataclass
+class Node:
+    """A running node, whoever wrote it."""
+
+    key: bytes
+    udp_port: int
+    tcp_port: int
+    process: subprocess.Popen[str]
+    state: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Returns what another node needs to start from this one."""
+        return HOST, self.udp_port, self.key
+
+    def status(self) -> dict[str, Any]:
+        """Returns what `toxmesh ops status --json` says; only for our node."""
+        command = [sys.executable, "-m", "toxmesh", "ops", "status", "--json"]
+        done = subprocess.run(
+            [*command, "--state-dir", str(self.state)],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        if done.returncode not in (0, 1):
+            raise AssertionError(f"ops status ended with {done.returncode}: {done.stderr}")
+        return cast(dict[str, Any], json.loads(done.stdout))
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Returns the rows of `ops status` by the workers' names; only for our node."""
+        return {row["name"]: row for row in self.status()["workers"]}
+
+    def stop(self) -> int:
+        """Ends the node by SIGTERM, or by force when that does not help; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def story(self, last: int = 40) -> str:
+        """Returns the last lines the node has said."""
+        return "node said:\n  " + "\n  ".join(self.said[-last:])
+
+
+def _listen(pipe: IO[str], said: list[str]) -> None:
+    for line in pipe:
+        said.append(line.rstrip("\n"))
+
+
+def _watch(process: subprocess.Popen[str]) -> list[str]:
+    said: list[str] = []
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            threading.Thread(target=_listen, args=(pipe, said), daemon=True).start()
+    return said
+
+
+def new_keys() -> KeyPair:
+    """Makes a key pair for a node that others must know before it runs."""
+    return KeyPair.from_secret(secrets.token_bytes(32))
+
+
+def _write_keys(path: Path, keys: KeyPair) -> None:
+    """Writes a keys file: 32 bytes public, 32 bytes secret, the form both nodes read."""
+    path.write_bytes(keys.public + keys.secret.reveal())
+    path.chmod(0o600)
+
+
+def start_ours(
+    folder: Path,
+    *,
+    workers: str = "dht=1,onion=1,relay=1",
+    keys: KeyPair | None = None,
+    udp_port: int | None = None,
+    bootstrap: tuple[Bootstrap, ...] = (),
+    arguments: tuple[str, ...] = (),
+) -> Node:
+    """Starts `toxmesh run` on loopback with a state directory below `folder`."""
+    state = folder / "state"
+    state.mkdir(mode=0o700)
+    if keys is not None:
+        _write_keys(state / "keys", keys)
+    port = udp_port or free_port()
+    command = [sys.executable, "-m", "toxmesh", "run", "--listen", HOST]
+    command += ["--udp-port", str(port), "--tcp-port", str(port), "--state-dir", str(state)]
+    command += ["--no-lan-discovery", "--workers", workers, *arguments]
+    for host, other, other_key in bootstrap:
+        command += ["--bootstrap", f"{host}:{other}:{other_key.hex().upper()}"]
+    if not bootstrap:
+        command.append("--dev")  # no outside nodes
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = _watch(process)
+    ready = re.compile(r"^ready udp=(\d+) tcp=(\d+)\S* key=([0-9A-Fa-f]{64})$")
+
+    def found() -> "re.Match[str] | None":
+        return next((match for line in list(said) if (match := ready.match(line))), None)
+
+    try:
+        wait_until(
+            lambda: found() is not None or process.poll() is not None,
+            "our node is ready",
+            _READY_TIMEOUT_S,
+            poll_s=0.05,
+        )
+    finally:
+        if found() is None:
+            process.kill()
+            print("\n".join(said))
+    match = found()
+    if match is None:
+        raise AssertionError(f"toxmesh run ended with {process.wait()}: {said[-10:]}")
+    key = bytes.fromhex(match[3])
+    return Node(key, int(match[1]), int(match[2]), process, state, said)
+
+
+_CONFIG = """
+port = {port}
+keys_file_path = "{folder}/keys"
+pid_file_path = "{folder}/pid"
+enable_ipv6 = false
+enable_ipv4_fallback = true
+enable_lan_discovery = false
+enable_tcp_relay = true
+tcp_relay_ports = [{port}]
+enable_motd = true
+motd = "{motd}"
+bootstrap_nodes = ({nodes})
+"""
+
+
+def start_bootstrapd(
+    peer: Peer,
+    folder: Path,
+    *,
+    keys: KeyPair | None = None,
+    udp_port: int | None = None,
+    bootstrap: tuple[Bootstrap, ...] = (),
+    motd: str = "tox-bootstrapd",
+) -> Node:
+    """Starts tox-bootstrapd on loopback with its files below `folder`."""
+    keys = keys or new_keys()
+    _write_keys(folder / "keys", keys)
+    port = udp_port or free_port()
+    nodes = ", ".join(
+        f'{{ address = "{host}", port = {other}, public_key = "{key.hex().upper()}" }}'
+        for host, other, key in bootstrap
+    )
+    config = folder / "tox-bootstrapd.conf"
+    config.write_text(_CONFIG.format(port=port, folder=folder, nodes=nodes, motd=motd))
+    process = subprocess.Popen(
+        [str(peer.path), "--foreground", "--log-backend=stdout", f"--config={config}"],
+        env=peer.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = _watch(process)
+    try:
+        wait_until(
+            lambda: _bound(port) or process.poll() is not None,
+            "tox-bootstrapd is ready",
+            _READY_TIMEOUT_S,
+            poll_s=0.05,
+        )
+    finally:
+        if not _bound(port):
+            process.kill()
+            print("\n".join(said))
+    if process.poll() is not None:
+        raise AssertionError(f"tox-bootstrapd ended with {process.wait()}: {said[-10:]}")
+    return Node(bytes(keys.public), port, port, process, folder, said)
+
+
+def _bound(port: int) -> bool:
+    """Tells whether something listens for TCP on `port` (bootstrapd buffers what it says)."""
+    needle = f":{port:04X} 00000000:0000 0A "  # /proc/net/tcp: local address, remote, LISTEN
+    return needle in Path("/proc/net/tcp").read_text()
