@@ -6,6 +6,7 @@ Every mistake is reported at once, each with its place. Only the process that st
 
 import difflib
 import ipaddress
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from pydantic import (
 from ops.paths import default_state_dir
 from toxmesh import nodes
 from toxmesh.nodes import BootstrapNode
-from toxmesh.settings import MAX_WORKERS, ROLES, Settings, default_count
+from toxmesh.settings import MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_count
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
 
 MAX_MOTD = 256  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH
@@ -414,3 +415,45 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Lo
     if problems:
         raise SettingsError(problems)
     return Loaded(_settings(model), origins)
+
+
+def _toml(value: object) -> str:
+    """Returns a value as TOML; JSON's texts, numbers and lists are TOML's as well."""
+    if isinstance(value, tuple | list):
+        rows = [_toml(row) for row in value]
+        if len(", ".join(rows)) > 60:
+            return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
+        return f"[{', '.join(rows)}]"
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def as_toml(loaded: Loaded) -> str:
+    """Returns all settings as a settings file that `load` reads, each with where it is from."""
+    settings, origins = loaded
+
+    def line(path: KeyPath, value: object) -> str:
+        origin = origins.of(path) if origins.given(path) else "default"
+        if value is None:  # TOML has no word for it
+            first, last = PORT_RANGE[0], PORT_RANGE[-1]
+            return f"# {path[-1]} = the first free port of {first}-{last}  # {origin}"
+        if isinstance(value, BootstrapNode):
+            value = str(value)
+        return f"{path[-1]} = {_toml(value)}  # {origin}"
+
+    rows = {
+        "state_dir": settings.state_dir,
+        "listen": settings.listen,
+        "udp_port": settings.udp_port,
+        "tcp_ports": settings.tcp_ports,
+        "lan_discovery": settings.lan_discovery,
+        "motd": settings.motd,
+        "log_level": settings.log_level,
+        "log_format": settings.log_format,
+        "bootstrap": tuple(str(node) for node in settings.bootstrap),
+    }
+    lines = [line((name,), value) for name, value in rows.items()]
+    lines += ["", "[workers]"]
+    lines += [line(("workers", role), count) for role, count in settings.workers.items()]
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""`toxmesh ops status`: is the node well, who works in it, and what became of its packets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ops import client, screen
+from ops.paths import default_state_dir
+
+GOOD, DEGRADED, DOWN = 0, 1, 2
+_WORDS = {GOOD: "good", DEGRADED: "degraded", DOWN: "down"}
+_COLOURS = {GOOD: "green", DEGRADED: "yellow", DOWN: "red"}
+
+
+def _rows(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Returns the rows of a list in the answer, leaving out what is none."""
+    found = answer.get(name)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _table(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    found = answer.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def verdict(answer: dict[str, Any]) -> int:
+    """Returns 0 good, 1 degraded (somebody is not at work) or 2 down (nobody is, or it stops)."""
+    node, broker = _table(answer, "node"), _table(answer, "broker")
+    workers = _rows(answer, "workers")
+    at_work = [row.get("state") == "good" for row in workers]
+    if node.get("state") == "stopping" or not any(at_work):
+        return DOWN
+    if node.get("state") == "good" and broker.get("state") == "good" and all(at_work):
+        return GOOD
+    return DEGRADED
+
+
+def _worker_line(row: dict[str, Any]) -> list[str]:
+    return [
+        screen.plain(row.get("name", row.get("role"))),
+        screen.plain(row.get("state")),
+        screen.plain(row.get("pid")),
+        screen.plain(row.get("core")),
+        screen.count(row.get("queue")),
+        screen.count(row.get("packets_per_s")),
+        f"{screen.number(row.get('cpu_percent')):.1f} %",
+        screen.size(row.get("rss")),
+        screen.count(row.get("restarts")),
+        screen.span(row.get("uptime_s")),
+    ]
+
+
+_HEADS = ["worker", "state", "pid", "core", "queue", "packets/s", "CPU", "memory", "restarts", "up"]
+
+
+def page(answer: dict[str, Any]) -> list[str]:
+    """Returns what a person sees, line by line."""
+    node, totals = _table(answer, "node"), _table(answer, "totals")
+    addresses = node.get("addresses")
+    broker = _table(answer, "broker")
+    lines = [
+        f"toxmesh {screen.plain(node.get('version'))}, process {screen.plain(node.get('pid'))}, "
+        f"is up {screen.span(node.get('uptime_s'))}: {_WORDS[verdict(answer)]}",
+        f"key        {screen.plain(node.get('public_key'))}",
+        f"state      {screen.plain(node.get('state_dir'))}",
+    ]
+    for index, address in enumerate(addresses if isinstance(addresses, list) else []):
+        lines.append(f"{'addresses' if index == 0 else '':<11}{screen.plain(address)}")
+    rows = ([{"name": "broker", **broker}] if broker else []) + _rows(answer, "workers")
+    lines += ["", *screen.table([_HEADS, *map(_worker_line, rows)], left=2)]
+    kinds = _table(totals, "kinds")
+    if kinds:
+        found = [
+            [screen.plain(kind), screen.count(row.get("received")), screen.count(row.get("sent"))]
+            for kind, row in sorted(kinds.items())
+            if isinstance(row, dict)
+        ]
+        lines += ["", *screen.table([["packets", "received", "sent"], *found])]
+    drops = _table(totals, "drops")
+    if drops:
+        ordered = sorted(drops.items(), key=lambda item: -screen.number(item[1]))
+        found = [[screen.plain(reason), screen.count(many)] for reason, many in ordered]
+        lines += ["", *screen.table([["dropped because", "packets"], *found])]
+    return lines
+
+
+@click.command("status")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="State directory of the node [$STATE_DIRECTORY, else ~/.local/state/toxmesh].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
+def command(state_dir: Path | None, as_json: bool) -> int:
+    """Show whether a running node is well, its workers, and totals of packets.
+
+    Exit codes: 0 good, 1 degraded (somebody is not at work, such as a worker that restarts),
+    2 down (no worker is at work, or the node stops), 4 no node answers, 5 permission.
+    """
+    try:
+        answer = client.ask(state_dir or default_state_dir(), "status")
+    except client.AskError as error:
+        click.echo(f"toxmesh: {error}", err=True)
+        return error.code
+    code = verdict(answer)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return code
+    first, *others = page(answer)
+    if screen.has_colour():
+        first = click.style(first, fg=_COLOURS[code], bold=True)
+    click.echo("\n".join([first, *others]))
+    return code

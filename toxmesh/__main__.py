@@ -1,0 +1,5 @@
+"""`python -m toxmesh` is the same as `toxmesh`."""
+
+from toxmesh.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""The command `toxmesh`: which commands there are, and the exit code of everything that can happen.
+
+A command is loaded when it is called, so that `toxmesh ops` starts without pydantic and ZeroMQ.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import click
+
+FAILED = 2
+USAGE = 3
+
+EXIT_CODES = (
+    "Exit codes: 0 good, 1 degraded, 2 down or failed, 3 usage or configuration, 4 cannot reach "
+    "the node, 5 permission."
+)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands stand in modules that are imported when they are called."""
+
+    def __init__(self, name: str, places: Mapping[str, str], help_text: str) -> None:
+        super().__init__(name, help=help_text, epilog=EXIT_CODES)
+        self._places = dict(places)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names in the order they were given."""
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the module of a command; None for a name that is not there."""
+        place = self._places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+
+def commands() -> LazyGroup:
+    """Returns the whole tree of commands."""
+    return LazyGroup(
+        "toxmesh",
+        {
+            "run": "toxmesh.commands.run:command",
+            "keys": "toxmesh.commands.keys:group",
+            "config": "toxmesh.commands.config:group",
+            "ops": "toxmesh.cli:ops",
+            "version": "toxmesh.cli:version",
+        },
+        "A Tox bootstrap, onion and relay node that uses every core of its machine.",
+    )
+
+
+ops = LazyGroup(
+    "ops",
+    {"status": "ops.status:command"},
+    "Ask a running node how it is.",
+)
+
+
+@click.command("version")
+def version() -> int:
+    """Print the version of toxmesh."""
+    from toxmesh import __version__
+
+    click.echo(f"toxmesh {__version__}")
+    return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carries out one command line and returns its exit code."""
+    try:
+        result = commands().main(
+            args=None if arguments is None else list(arguments),
+            prog_name="toxmesh",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("toxmesh: stopped before it was done", err=True)
+        return FAILED
+    except BrokenPipeError:  # the reader of a pipe had enough, as `head` does
+        _forget_stdout()
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        _forget_stdout()
+        click.echo(f"toxmesh: the answer could not be written: {reason}", err=True)
+        return FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _forget_stdout() -> None:
+    """Keeps the interpreter from failing once more when it flushes stdout at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> NoReturn:
+    """The entry point of the installed command."""
+    sys.exit(run())

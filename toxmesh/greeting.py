@@ -1,0 +1,73 @@
+"""What a person reads when a node begins to listen: its key, its addresses, how others find it."""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+
+from toxmesh.settings import PORT_RANGE, Settings
+
+_OUTSIDE = (
+    (socket.AF_INET, "192.0.2.1"),  # RFC 5737, RFC 3849: documentation addresses; nothing is sent
+    (socket.AF_INET6, "2001:db8::1"),
+)
+
+
+def own_addresses() -> list[str]:
+    """Returns the addresses this machine would send from to the internet; no packet leaves."""
+    found = []
+    for family, target in _OUTSIDE:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 9))
+                found.append(str(probe.getsockname()[0]).split("%")[0])
+        except OSError:
+            continue  # no route of this family
+    return found
+
+
+def _place(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _reachable(settings: Settings, own: Sequence[str]) -> list[str]:
+    """Returns the addresses others may know this node by, best first."""
+    listen = [ipaddress.ip_address(text) for text in settings.listen]
+    named = [str(address) for address in listen if not address.is_unspecified]
+    families = {address.version for address in listen if address.is_unspecified} or {4, 6}
+    if listen and not any(address.is_unspecified for address in listen):
+        return named
+    return named + [text for text in own if ipaddress.ip_address(text).version in families]
+
+
+def lines(
+    settings: Settings,
+    public_key: bytes,
+    addresses: Sequence[str],
+    udp_port: int,
+    tcp_ports: Sequence[int],
+    own: Sequence[str],
+) -> list[str]:
+    """Returns the greeting, line by line.
+
+    `addresses` are those bound ("udp 0.0.0.0:33445"); `own` are this machine's, as far as it knows;
+    `udp_port` is 0 and `tcp_ports` empty where a transport is off.
+    """
+    key = public_key.hex().upper()
+    result = [f"public key  {key}"]
+    result += [f"listens on  {address}" for address in addresses]
+    first = PORT_RANGE[0]
+    if settings.udp_port is None and udp_port not in (0, first):
+        result.append(f"            UDP port {first} was taken; {udp_port} was the next free one")
+    if settings.tcp_ports is None and tcp_ports and first not in tcp_ports:
+        result.append(f"            TCP port {first} was taken; {tcp_ports[0]} was the next free one")
+    port = udp_port or (tcp_ports[0] if tcp_ports else first)
+    known = _reachable(settings, own)
+    place = _place(known[0], port) if known else f"YOUR-ADDRESS:{port}"
+    result.append(f"others join with  --bootstrap {place}:{key}")
+    if known and ipaddress.ip_address(known[0]).is_private and not settings.dev:
+        result.append(
+            f"            {known[0]} is a private address: from outside, name your public one and "
+            "let these ports through"
+        )
+    result.append(f"look at it with   toxmesh ops status --state-dir '{settings.state_dir}'")
+    return result
