@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from core.crypto import KeyPair, SecretKey
+from core.crypto import KeyPair, SecretKey, SharedKeys
 from core.endpoint import Endpoint
 from core.entropy import Entropy
 from core.messages import Message
@@ -32,6 +32,7 @@ class NodeOptions:
     has_ipv4: bool = True
     has_ipv6: bool = True
     lan_discovery: bool = True
+    lan_targets: tuple[Endpoint, ...] = ()  # broadcast addresses of the interfaces; ports are ignored
     motd: str = ""
     bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()  # address, DHT public key
     saved_nodes: tuple[tuple[Endpoint, bytes], ...] = ()  # known when the node last stopped
@@ -49,6 +50,14 @@ class Context:
     slots: dict[str, SlotTable] = field(default_factory=dict)  # by role; changes with workers
     options: NodeOptions = NodeOptions()
     started: float = 0.0  # monotonic seconds: when the node (not this worker) started
+    unix_offset: float = 0.0  # unix time minus monotonic time, for the few packets that tell a time
+    shared_keys: SharedKeys | None = None  # the worker's one cache for `keys`; None: make one
+
+    def key_cache(self) -> SharedKeys:
+        """Returns the worker's one cache of combined keys, making it at the first call."""
+        if self.shared_keys is None:
+            self.shared_keys = SharedKeys(self.keys.secret)
+        return self.shared_keys
 
 
 class Outbox(Protocol):

@@ -28,6 +28,12 @@ class Timers(Generic[Name]):
         """Forgets `name`; nothing happens if it is not set."""
         self._when.pop(name, None)
 
+    def bring_forward(self, name: Name, when: float) -> None:
+        """Makes `name` due at `when` unless it already is due earlier."""
+        current = self._when.get(name)
+        if current is None or when < current:
+            self.set(name, when)
+
     def __contains__(self, name: Name) -> bool:
         return name in self._when
 

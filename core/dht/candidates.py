@@ -1,0 +1,39 @@
+"""Nodes that asked us something and might belong into the table: a shard's proposals to dht.0."""
+
+MAX_CANDIDATES = 32  # c-toxcore ping.c: MAX_TO_PING
+CANDIDATE_INTERVAL_S = 2.0  # c-toxcore ping.c: TIME_TO_PING
+REPEAT_S = 20.0  # how long a key that was proposed is not proposed again
+
+
+class Proposals:
+    """What a shard proposes to dht.0: at most 32 nodes in 2 s, and each key once in about 20 s.
+
+    Two generations of keys: the older one is forgotten whole, every 20 s.
+    """
+
+    __slots__ = ("_left", "_old", "_period_end", "_turn", "_young")
+
+    def __init__(self) -> None:
+        self._young: set[bytes] = set()  # at most 32 keys in 2 s for 20 s: 320
+        self._old: set[bytes] = set()
+        self._turn = float("-inf")
+        self._period_end = float("-inf")
+        self._left = 0
+
+    def admit(self, key: bytes, now: float) -> bool:
+        """Tells whether this node may be proposed now, and remembers that it was."""
+        if now >= self._turn:
+            self._old = self._young if now < self._turn + REPEAT_S else set()
+            self._young = set()
+            self._turn = now + REPEAT_S
+        if key in self._young or key in self._old:
+            return False
+        if now >= self._period_end:
+            self._period_end = now + CANDIDATE_INTERVAL_S
+            self._left = MAX_CANDIDATES
+        if self._left == 0:
+            return False
+        self._left -= 1
+        self._young.add(key)
+        return True
+

@@ -1,0 +1,484 @@
+"""dht.0's work: the table, its liveness checks, the requests it sends and the answers to them."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any
+
+from core.crypto import SharedKeys
+from core.dht.addresses import own_addresses, refusal
+from core.dht.answers import KIND_NODES_RESPONSE, KIND_PING_RESPONSE
+from core.dht.asking import KIND_DATA_SEARCH_RESPONSE, Asker
+from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES
+from core.dht.joining import Joining
+from core.dht.lan import DISCOVERY_SIZE, KIND_LAN_DISCOVERY, LAN_INTERVAL_S, MAX_ASKED, LanBeacon
+from core.dht.lists import BAD_NODE_S, PING_INTERVAL_S, Client, CloseList
+from core.dht.pending import ID_SIZE
+from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
+from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
+from core.dht.searches import MAX_OWNERS, Nearest, Rounds, SearchEntry
+from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
+from core.endpoint import Endpoint, is_lan
+from core.messages import Candidate, Message, TableFull, TableWanted
+from core.module import Context
+from core.timers import Timers
+
+NODES_REQUEST_INTERVAL_S = 20.0  # c-toxcore DHT.c: NODES_REQUEST_INTERVAL
+QUICK_ROUNDS = 5  # c-toxcore DHT.c: MAX_BOOTSTRAP_TIMES
+STEP_S = 1.0  # c-toxcore's do_dht runs once in each second of its clock
+CLOSE_TO_ASK = 8  # c-toxcore DHT.h: MAX_CLOSE_TO_BOOTSTRAP_NODES
+ASK_S = 0.25  # named nodes are asked after this time, all at once
+FAKE_SEARCHES = 2  # c-toxcore DHT.h: DHT_FAKE_FRIEND_NUMBER
+MAX_SEARCHES = 1024
+MAX_CHECKS_A_STEP = 32  # so that a full table that came back does not fill the pending requests
+CHECKS_AGAIN_S = 0.5
+MAX_SAVED = 2080  # c-toxcore DHT.c: MAX_SAVED_DHT_NODES
+
+# A restarted dht.0 asks the shards for their copies of the table before it tells them a new one.
+COPY_AFTER_S = 2.0  # a node younger than this has no copies
+COPY_WAIT_S = 2.0
+COPY_REPEAT_S = 0.25
+
+
+
+class Timer(Enum):
+    """What the keeper does by the clock."""
+
+    START = auto()
+    COPY = auto()
+    JOIN = auto()
+    LISTS = auto()
+    ASK = auto()
+    CANDIDATES = auto()
+    PUBLISH = auto()
+    LAN = auto()
+    PUNCH = auto()
+
+
+class TableKeeper:
+    """The table of one identity, on shard 0."""
+
+    def __init__(self, context: Context, snapshot: NodeSnapshot, keys: SharedKeys) -> None:
+        self._context = context
+        self._out = context.out
+        self._entropy = context.entropy
+        self._options = context.options
+        self._own_key = bytes(context.keys.public)
+        self._keys = keys
+        self._snapshot = snapshot
+        version = context.entropy.below(1 << 31)
+        self._publisher = Publisher(self._own_key, snapshot, context.out, version)
+        self._dirty = self._publisher.dirty
+        self.close = CloseList(self._own_key, self._dirty)
+        self._rounds = Rounds()
+        self._to_ask = Nearest(self._own_key, CLOSE_TO_ASK)
+        self._candidates = Nearest(self._own_key, MAX_CANDIDATES)
+        self._candidates_at = float("-inf")
+        self.asker = Asker(context, keys)
+        self.searches: dict[bytes, SearchEntry] = {}
+        for _ in range(FAKE_SEARCHES):
+            key = context.entropy.bytes(32)
+            self.searches[key] = SearchEntry(key, MAX_SENT_NODES, self._dirty)
+        self._fake = tuple(self.searches)
+        self._dht_requests = DhtRequests(context, keys, self.close, self.searches, self.asker.ping)
+        self._joining = Joining(context.options)
+        self._beacon = LanBeacon(context.options)
+        self._lan_asked = 0
+        self._copies_until: float | None = None
+        self._timers: Timers[Timer] = Timers()
+        self._timers.set(Timer.START, 0.0)
+        self._handlers: dict[int, Callable[[bytes, Endpoint, float], None]] = {
+            KIND_PING_RESPONSE: self._handle_ping_response,
+            KIND_NODES_RESPONSE: self._handle_nodes_response,
+            KIND_DATA_SEARCH_RESPONSE: self._handle_search_response,
+            KIND_DHT_REQUEST: self._dht_requests.handle,
+            KIND_LAN_DISCOVERY: self._handle_lan_discovery,
+        }
+        self._steps: dict[Timer, Callable[[float], None]] = {
+            Timer.START: self._start,
+            Timer.COPY: self._ask_for_copies,
+            Timer.JOIN: self._join,
+            Timer.LISTS: self._check_lists,
+            Timer.ASK: self._ask_named,
+            Timer.CANDIDATES: self._ping_candidates,
+            Timer.PUBLISH: self._publish,
+            Timer.LAN: self._send_beacon,
+            Timer.PUNCH: self._punch,
+        }
+
+    # What comes in
+
+    def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Takes a datagram of kind 01, 04, 20, 21 or 94."""
+        handler = self._handlers.get(packet[0] if packet else -1)
+        if handler is None:
+            self._out.drops["dht_unknown_kind"] += 1
+            return
+        handler(packet, source, now)
+        self._plan_publishing(now)
+
+    def handle_message(self, message: Message, now: float) -> None:
+        """Takes candidates, wishes for the table, and after a restart the last copies of it."""
+        if isinstance(message, Candidate):
+            self._handle_candidate(message.key, Endpoint(message.endpoint), now)
+        elif isinstance(message, TableWanted):
+            if self._publisher.is_open and message.role in ROLES:
+                self._out.tell_shard(message.role, message.shard, self._publisher.full())
+        elif isinstance(message, TableFull):
+            self._adopt(message, now)
+        self._plan_publishing(now)
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        for timer in self._timers.expired(now):
+            self._steps[timer](now)
+        self._plan_publishing(now)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called."""
+        return self._timers.next()
+
+    def _plan_publishing(self, now: float) -> None:
+        if self._dirty:
+            self._timers.bring_forward(Timer.PUBLISH, now + PUBLISH_S)
+
+    # Start
+
+    def _start(self, now: float) -> None:
+        if now > self._context.started + COPY_AFTER_S:
+            self._copies_until = now + COPY_WAIT_S
+            self._ask_for_copies(now)
+        else:
+            self._publisher.open()
+        self._timers.set(Timer.JOIN, now)
+        if self._options.lan_discovery:
+            self._timers.set(Timer.LAN, now)
+
+    def _ask_for_copies(self, now: float) -> None:
+        if self._copies_until is None or now >= self._copies_until:
+            self._copies_until = None
+            self._publisher.open()
+            return
+        for role in ROLES:
+            self._out.tell_all(role, TableWanted("dht", 0))
+        self._timers.set(Timer.COPY, now + COPY_REPEAT_S)
+
+    def _adopt(self, message: TableFull, now: float) -> None:
+        """Takes the last copy of our own table back: its nodes count as seen half a life ago.
+
+        They are given away again at once, and are checked one after the other from now on.
+        """
+        if self._copies_until is None or message.own_key != self._own_key or not message.rows:
+            return
+        seen = now - (BAD_NODE_S - PING_INTERVAL_S)
+        for key, endpoint4, endpoint6, _, announces in message.rows:
+            for endpoint in filter(None, (endpoint4, endpoint6)):
+                client = self.close.touch(key, endpoint, seen)
+                client = client or self.close.add(key, endpoint, seen)
+                if client is not None:
+                    client.announces = announces
+                for search in self.searches.values():
+                    search.take(key, endpoint, seen)
+                self._dirty.add(key)
+        self._copies_until = None
+        self._timers.stop(Timer.COPY)
+        self._publish(now)
+        self._publisher.open()
+        self._timers.bring_forward(Timer.LISTS, now)
+
+    def _join(self, now: float) -> None:
+        good = self.close.has_good(now)
+        for endpoint, key in self._joining.step(good, self.close.has_good_wan(now), now):
+            self.asker.ask(endpoint, key, self._own_key, now)
+        self._timers.set(Timer.JOIN, self._joining.next_step(now))
+
+    # Answers to our requests
+
+    def _handle_ping_response(self, packet: bytes, source: Endpoint, now: float) -> None:
+        if self.asker.open_ping_response(packet, source, now):
+            self._answered(packet[1:33], source, now)
+
+    def _handle_nodes_response(self, packet: bytes, source: Endpoint, now: float) -> None:
+        nodes = self.asker.open_nodes_response(packet, source, now)
+        if nodes is None:
+            return
+        # An answer without nodes is a sign of life like any other (the reference ignores it, and so
+        # two nodes that know nobody else find each other only by the second one's ping).
+        sender = packet[1:33]
+        self._answered(sender, source, now)
+        from_lan = is_lan(source)
+        for key, endpoint in nodes:
+            self._handle_named(key, endpoint, sender, from_lan, now)
+
+    def _handle_search_response(self, packet: bytes, source: Endpoint, now: float) -> None:
+        if self.asker.open_search_response(packet, source, now):
+            key = packet[1:33]
+            for client in self._clients_of(key):
+                client.announces = True
+                self._dirty.add(key)
+
+    def _clients_of(self, key: bytes) -> list[Client]:
+        """Returns the node in all lists it stands in, the close list first."""
+        close = self.close.by_key.get(key)
+        found = [] if close is None else [close]
+        for search in self.searches.values():
+            client = search.find(key)
+            if client is not None:
+                found.append(client)
+        return found
+
+    def _answered(self, key: bytes, source: Endpoint, now: float) -> None:
+        """Takes a node into the lists that want it: it answered us from this address."""
+        used = self.close.touch(key, source, now)
+        if used is None:
+            used = self.close.add(key, source, now)
+            if used is not None:
+                self.asker.probe(source, key, now)
+        clients = [] if used is None else [used]
+        for search in self.searches.values():
+            client = search.take(key, source, now)
+            if client is not None:
+                clients.append(client)
+        if not clients:
+            self._out.drops["dht_no_room"] += 1
+            return
+        if any(client.announces for client in clients):
+            clients[0].announces = True
+        if row_of(clients, now) != self._snapshot.rows.get(key):
+            self._dirty.add(key)
+        for client in clients:
+            association = client.association(source)
+            if association is not None and association.asked + PING_INTERVAL_S <= now:
+                self._timers.bring_forward(Timer.LISTS, now + ASK_S)
+
+    def _handle_named(
+        self, key: bytes, endpoint: Endpoint, by: bytes, from_lan: bool, now: float
+    ) -> None:
+        """Takes a node that another one named: somebody to ask, or a report of an address."""
+        reason = refusal(endpoint, from_lan, self._options.has_ipv4, self._options.has_ipv6)
+        if reason is not None:
+            self._out.drops[reason] += 1
+            return
+        if key == self._own_key:
+            self._report(self.close.by_key.get(by), endpoint, True, now)
+            return
+        searched = self.searches.get(key)
+        if searched is not None:
+            self._report(searched.find(by), endpoint, False, now)
+        kept = False
+        close = self.close
+        if not close.is_fresh(key, endpoint, now) and (
+            key in close.by_key or close.has_room(key, endpoint, now)
+        ):
+            kept = self._to_ask.offer(key, endpoint, now)
+        for search in self.searches.values():
+            if not search.is_fresh(key, endpoint, now) and search.wants(key, endpoint, now):
+                kept = search.to_ask.offer(key, endpoint, now) or kept
+        if kept:
+            self._timers.bring_forward(Timer.ASK, now + ASK_S)
+
+    @staticmethod
+    def _report(client: Client | None, endpoint: Endpoint, own: bool, now: float) -> None:
+        if client is None:
+            return
+        association = client.association(endpoint) or next(client.associations(), None)
+        if association is not None:
+            association.reported = endpoint
+            association.reported_at = now
+            association.reported_self = own
+
+    # Upkeep
+
+    def _check_lists(self, now: float) -> None:
+        """Checks nodes that are due, asks random ones for more, and notices those that went bad."""
+        budget = MAX_CHECKS_A_STEP
+        alive, budget, due = self._check(self.close, self._rounds, self._own_key, budget, now)
+        if not alive and len(self.close):
+            self.close.revive(now)
+            due = now
+        for search in self.searches.values():
+            _, budget, other = self._check(search.clients, search.rounds, search.key, budget, now)
+            due = min(due, other)
+        if due != float("inf"):
+            wait = STEP_S if budget else CHECKS_AGAIN_S
+            self._timers.bring_forward(Timer.LISTS, max(due, now + wait))
+
+    def _check(
+        self, clients: Iterable[Client], rounds: Rounds, target: bytes, budget: int, now: float
+    ) -> tuple[int, int, float]:
+        """Does one step of a list; returns addresses alive, checks left, and when to come again."""
+        alive = 0
+        due = float("inf")
+        good: list[tuple[Client, Endpoint]] = []
+        rows = self._snapshot.rows
+        for client in clients:
+            for association in client.associations():
+                if association.is_killed(now):
+                    continue
+                alive += 1
+                if association.asked + PING_INTERVAL_S <= now and budget:
+                    budget -= 1
+                    association.asked = now
+                    self.asker.ask(association.endpoint, client.key, target, now)
+                due = min(due, association.asked + PING_INTERVAL_S)
+                if not association.is_bad(now):
+                    good.append((client, association.endpoint))
+                    due = min(due, association.seen + BAD_NODE_S)
+                    continue
+                row = rows.get(client.key)
+                if row is not None and association.endpoint in (row.endpoint4, row.endpoint6):
+                    self._dirty.add(client.key)
+        if good:
+            quick = rounds.times < QUICK_ROUNDS
+            if quick or rounds.last + NODES_REQUEST_INTERVAL_S <= now:
+                # Drawn twice, the second time from those behind: nearer nodes are likelier.
+                pick = self._entropy.below(len(good))
+                if pick < len(good) - 1:
+                    pick += self._entropy.below(len(good) - pick - 1)
+                self.asker.ask(good[pick][1], good[pick][0].key, target, now)
+                rounds.last = now
+                rounds.times += 1
+            quick = rounds.times < QUICK_ROUNDS
+            due = min(due, now + STEP_S if quick else rounds.last + NODES_REQUEST_INTERVAL_S)
+        return alive, budget, due
+
+    def _ask_named(self, now: float) -> None:
+        """Asks the nodes that others named since the last step."""
+        for key, endpoint in self._to_ask.take(now):
+            self.asker.ask(endpoint, key, self._own_key, now)
+        for search in self.searches.values():
+            for key, endpoint in search.to_ask.take(now):
+                self.asker.ask(endpoint, key, search.key, now)
+
+    def _handle_candidate(self, key: bytes, endpoint: Endpoint, now: float) -> None:
+        if key == self._own_key:
+            self._out.drops["dht_own_key"] += 1
+            return
+        searched = self.searches.get(key)
+        if searched is not None and searched.find(key) is None:
+            self.asker.ping(endpoint, key, now)
+            return
+        client = self.close.by_key.get(key)
+        if client is not None:
+            association = client.association(endpoint)
+            if (
+                association is not None
+                and association.endpoint == endpoint
+                and not association.is_bad(now)
+            ):
+                return
+        elif not self.close.has_room(key, endpoint, now):
+            self._out.drops["dht_candidate_no_room"] += 1
+            return
+        if not self._candidates.offer(key, endpoint, now):
+            self._out.drops["dht_candidate_too_many"] += 1
+            return
+        due = max(now, self._candidates_at + CANDIDATE_INTERVAL_S)
+        self._timers.bring_forward(Timer.CANDIDATES, due)
+
+    def _ping_candidates(self, now: float) -> None:
+        self._candidates_at = now
+        for key, endpoint in self._candidates.take(now):
+            self.asker.ping(endpoint, key, now)
+
+    def _publish(self, now: float) -> None:
+        self._publisher.publish({key: row_of(self._clients_of(key), now) for key in self._dirty})
+
+    def _punch(self, now: float) -> None:
+        self._dht_requests.punch(now)
+        self._timers.set(Timer.PUNCH, now + STEP_S)
+
+    # Local network
+
+    def _send_beacon(self, now: float) -> None:
+        self._lan_asked = 0
+        packet = bytes((KIND_LAN_DISCOVERY,)) + self._own_key
+        for endpoint in self._beacon.targets():
+            self._out.send(endpoint, packet)
+        self._timers.set(Timer.LAN, now + LAN_INTERVAL_S)
+
+    def _handle_lan_discovery(self, packet: bytes, source: Endpoint, now: float) -> None:
+        if len(packet) != DISCOVERY_SIZE:
+            self._out.drops["dht_lan_size"] += 1
+        elif not self._options.lan_discovery:
+            self._out.drops["dht_lan_off"] += 1
+        elif not is_lan(source):
+            self._out.drops["dht_lan_from_outside"] += 1
+        elif packet[1:] == self._own_key:
+            self._out.drops["dht_own_key"] += 1
+        elif self.asker.requests.expects(packet[1:], source, now):
+            self._out.drops["dht_lan_repeated"] += 1
+        elif self._lan_asked >= MAX_ASKED:
+            self._out.drops["dht_lan_too_many"] += 1
+        else:
+            self._lan_asked += 1
+            self.asker.ask(source, packet[1:], self._own_key, now)
+
+    # For others on this host
+
+    def add_search(self, key: bytes, now: float) -> bool:
+        """Starts to look for a key, or adds an owner to its search; False if there are too many."""
+        search = self.searches.get(key)
+        if search is not None:
+            if search.owners >= MAX_OWNERS:
+                return False
+            search.owners += 1
+            return True
+        if len(self.searches) >= MAX_SEARCHES or key == self._own_key:
+            return False
+        search = SearchEntry(key, MAX_SENT_NODES, self._dirty)
+        search.punching.nat_ping_id = self._entropy.bytes(ID_SIZE)
+        self.searches[key] = search
+        for row in self._snapshot.closest(key, MAX_SENT_NODES, True):
+            endpoint = row.endpoint6 if row.prefers6 else row.endpoint4
+            search.to_ask.offer(row.key, Endpoint(endpoint), now)
+        self._timers.bring_forward(Timer.ASK, now)
+        self._timers.bring_forward(Timer.PUNCH, now + STEP_S)
+        return True
+
+    def remove_search(self, key: bytes) -> None:
+        """Takes an owner away; the search ends with its last owner. Fake searches never end."""
+        search = self.searches.get(key)
+        if search is None or key in self._fake:
+            return
+        search.owners -= 1
+        if search.owners <= 0:
+            search.clear()
+            del self.searches[key]
+
+    def address_of(self, key: bytes, now: float) -> Endpoint | None:
+        """Returns where a searched node answers us, if it does."""
+        search = self.searches.get(key)
+        client = None if search is None else search.find(key)
+        return None if client is None else client.best(now)
+
+    def nodes_to_save(self) -> list[tuple[Endpoint, bytes]]:
+        """Returns the addresses of the close list's and fake searches' nodes, at most 2080."""
+        nodes: dict[tuple[Endpoint, bytes], None] = {}
+        clients = list(self.close)
+        for key in self._fake:
+            clients += self.searches[key].clients
+        for client in clients:
+            for association in client.associations():
+                nodes[association.endpoint, client.key] = None
+        for node in self._joining.unused():
+            nodes[node] = None
+        return list(nodes)[:MAX_SAVED]
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Returns what an operator wants to see of the table."""
+        return {
+            "close_nodes": sum(self.close.bucket_sizes(now).values()),
+            "close_places_used": len(self.close),
+            "buckets": {str(number): n for number, n in self.close.bucket_sizes(now).items()},
+            "announcers": sum(client.announces for client in self.close),
+            "connected": self.close.has_good(now),
+            "connected_outside": self.close.has_good_wan(now),
+            "searches": len(self.searches) - FAKE_SEARCHES,
+            "pending_pings": len(self.asker.pings),
+            "pending_requests": len(self.asker.requests),
+            "pending_lost": self.asker.lost(),
+            "own_addresses": [
+                [endpoint.hex(), voices] for endpoint, voices in own_addresses(self.close, now)
+            ],
+        }
+

@@ -1,0 +1,43 @@
+"""LAN discovery: what is sent to find nodes on the local networks."""
+
+from core.endpoint import Endpoint, from_text, is_ipv4, with_port
+from core.module import NodeOptions
+
+KIND_LAN_DISCOVERY = 0x21
+DISCOVERY_SIZE = 33
+LAN_INTERVAL_S = 10.0  # c-toxcore LAN_discovery.h: LAN_DISCOVERY_INTERVAL
+DEFAULT_PORT = 33445  # c-toxcore tox.h: TOX_DEFAULT_PORT
+LAST_PORT = 33545  # c-toxcore network.h: TOX_PORTRANGE_TO
+PORTS_A_TIME = 10  # c-toxcore friend_connection.c: PORTS_PER_DISCOVERY
+MAX_TARGETS = 16  # c-toxcore LAN_discovery.c: MAX_INTERFACES
+MAX_ASKED = 32  # LAN senders that are asked in one interval
+
+EVERYWHERE4 = from_text("255.255.255.255", DEFAULT_PORT)
+THIS_HOST4 = from_text("127.255.255.255", DEFAULT_PORT)  # nodes of one host meet (c-toxcore 0.2.21)
+EVERYWHERE6 = from_text("ff02::1", DEFAULT_PORT)
+
+
+class LanBeacon:
+    """Walks the ports: each time the default one and ten more of the usual range."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        targets = list(options.lan_targets[:MAX_TARGETS])
+        targets += [
+            target
+            for target in (EVERYWHERE4, THIS_HOST4, EVERYWHERE6)
+            if target not in targets
+        ]
+        self._targets = [
+            target
+            for target in targets
+            if (options.has_ipv4 if is_ipv4(target) else options.has_ipv6)
+        ]
+        self._next_port = DEFAULT_PORT + 1
+
+    def targets(self) -> list[Endpoint]:
+        """Returns where to send this time."""
+        first = self._next_port
+        last = min(first + PORTS_A_TIME, LAST_PORT)
+        self._next_port = last if last < LAST_PORT else DEFAULT_PORT + 1
+        ports = [DEFAULT_PORT, *range(first, last)]
+        return [with_port(target, port) for port in ports for target in self._targets]

@@ -1,0 +1,94 @@
+"""The DHT module: answers on every shard, and the table on shard 0."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.dht.answers import Answers
+from core.dht.keeper import TableKeeper
+from core.dht.snapshot import NodeSnapshot
+from core.endpoint import Endpoint
+from core.messages import Candidate, Message, TableChange, TableFull, TableWanted
+from core.module import Context
+
+WANTED_S = 1.0  # a shard without a table asks for one this often
+
+
+class DhtModule:
+    """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
+
+    def __init__(self, context: Context) -> None:
+        self.out = context.out
+        self._shard = context.shard
+        self.snapshot_of_table = NodeSnapshot(context.keys.public)
+        keys = context.key_cache()
+        self._keys = keys
+        self.answers = Answers(context, self.snapshot_of_table, keys)
+        self.keeper: TableKeeper | None = None
+        if context.shard == 0:
+            self.keeper = TableKeeper(context, self.snapshot_of_table, keys)
+        self._wanted_at = 0.0  # when a table is asked for, on the other shards
+
+    def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Takes one datagram of kind 00 or 02, or on shard 0 any of the DHT's kinds."""
+        kind = packet[0] if packet else -1
+        if kind == 0x02:
+            self.answers.handle_nodes(packet, source, now)
+        elif kind == 0x00:
+            self.answers.handle_ping(packet, source, now)
+        elif self.keeper is not None:
+            self.keeper.handle_packet(packet, source, now)
+        else:
+            self.out.drops["dht_wrong_shard"] += 1
+
+    def handle_message(self, message: Message, now: float) -> None:
+        """Takes tables on the other shards; candidates and wishes for the table on shard 0."""
+        if self.keeper is not None:
+            self.keeper.handle_message(message, now)
+        elif isinstance(message, TableChange):
+            if not self.snapshot_of_table.handle_change(message) and now >= self._wanted_at:
+                self._ask_for_table(now)
+        elif isinstance(message, TableFull):
+            self.snapshot_of_table.handle_full(message)
+        elif isinstance(message, TableWanted):
+            # A restarted dht.0 asks for the last copy of its own table.
+            full = self.snapshot_of_table.full()
+            if full is not None:
+                self.out.tell_shard(message.role, message.shard, full)
+        elif isinstance(message, Candidate):
+            self.out.drops["dht_wrong_shard"] += 1
+
+    def _ask_for_table(self, now: float) -> None:
+        self._wanted_at = now + WANTED_S
+        self.snapshot_of_table.version = None
+        self.out.tell_shard("dht", 0, TableWanted("dht", self._shard))
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        if self.keeper is not None:
+            self.keeper.handle_timer(now)
+        elif self.snapshot_of_table.version is None and now >= self._wanted_at:
+            self._ask_for_table(now)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called."""
+        if self.keeper is not None:
+            return self.keeper.next_timer()
+        return self._wanted_at if self.snapshot_of_table.version is None else None
+
+    def nodes_to_save(self) -> list[tuple[Endpoint, bytes]]:
+        """Returns the nodes to come back with after a stop; none on shards without the table."""
+        return self.keeper.nodes_to_save() if self.keeper is not None else []
+
+    def snapshot(self, now: float) -> Mapping[str, Any]:
+        """Returns counts for the operator: plain numbers, strings and dicts of them."""
+        state: dict[str, Any] = {
+            "shard": self._shard,
+            "nodes_known": len(self.snapshot_of_table.rows),
+            "table_version": self.snapshot_of_table.version,
+            "pings_answered": self.answers.pings,
+            "nodes_answered": self.answers.nodes,
+            "shared_keys": len(self._keys),
+        }
+        if self.keeper is not None:
+            state["table"] = self.keeper.snapshot(now)
+        return state

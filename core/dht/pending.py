@@ -1,0 +1,71 @@
+"""Requests that wait for their one answer."""
+
+from collections import Counter, OrderedDict
+
+from core.endpoint import Endpoint
+from core.entropy import Entropy
+
+MAX_PENDING = 512  # c-toxcore DHT.h: DHT_PING_ARRAY_SIZE
+PENDING_S = 5.0  # c-toxcore DHT.h: PING_TIMEOUT
+ID_SIZE = 8
+_NO_ID = bytes(ID_SIZE)
+
+
+class PendingRequests:
+    """Random ids of requests: each good once, for 5 s, for the key and the address that were asked.
+
+    When 512 are waiting, the oldest is forgotten.
+    """
+
+    def __init__(self, entropy: Entropy, capacity: int = MAX_PENDING) -> None:
+        self._entropy = entropy
+        self._capacity = capacity
+        # oldest first; an OrderedDict finds its first row without a walk over deleted ones
+        self._waiting: OrderedDict[bytes, tuple[bytes, Endpoint, float]] = OrderedDict()
+        self._asked: Counter[tuple[bytes, Endpoint]] = Counter()
+        self.lost = 0
+        """How many were forgotten because there were too many, before their time."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: bytes, endpoint: Endpoint, now: float) -> bytes:
+        """Returns the 8-byte id for a request to `key` at `endpoint`."""
+        self._expire(now)
+        if len(self._waiting) >= self._capacity:
+            self.lost += 1
+            self._forget(next(iter(self._waiting)))
+        request_id = self._entropy.bytes(ID_SIZE)
+        while request_id == _NO_ID or request_id in self._waiting:
+            request_id = self._entropy.bytes(ID_SIZE)
+        self._waiting[request_id] = (key, endpoint, now)
+        self._asked[key, endpoint] += 1
+        return request_id
+
+    def expects(self, key: bytes, endpoint: Endpoint, now: float) -> bool:
+        """Tells, before any cryptography, whether anything was asked of a key at an address."""
+        self._expire(now)
+        return (key, endpoint) in self._asked
+
+    def take(self, request_id: bytes, key: bytes, endpoint: Endpoint, now: float) -> bool:
+        """Uses up an id; True if it was given for this key and address less than 5 s ago."""
+        self._expire(now)
+        entry = self._waiting.get(request_id)
+        if entry is None or entry[0] != key or entry[1] != endpoint:
+            return False
+        self._forget(request_id)
+        return True
+
+    def _expire(self, now: float) -> None:
+        waiting = self._waiting
+        while waiting:
+            oldest = next(iter(waiting))
+            if waiting[oldest][2] + PENDING_S > now:
+                break
+            self._forget(oldest)
+
+    def _forget(self, request_id: bytes) -> None:
+        key, endpoint, _ = self._waiting.pop(request_id)
+        self._asked[key, endpoint] -= 1
+        if not self._asked[key, endpoint]:
+            del self._asked[key, endpoint]
