@@ -7,7 +7,7 @@ from random import Random
 from core.slots import SlotTable
 from tests.interop.conftest import MakeClient
 from tests.interop.driver import Client, wait_until
-from tests.interop.nodes import HOST, Node
+from tests.interop.nodes import HOST, Address
 
 CONNECT_TIMEOUT_S = 60
 FRIENDS_TIMEOUT_S = 120
@@ -20,19 +20,24 @@ OVER_TCP, OVER_UDP = 1, 2  # tox.h: Tox_Connection
 
 @dataclass
 class Pair:
-    """Two clients that become friends; `number` is what each calls the other."""
+    """Two clients that become friends, and the number under which each knows the other."""
 
     alice: Client
     bob: Client
-    number: int = 0
+    alices_number: int = 0
+    bobs_number: int = 0
 
     def both(self) -> tuple[Client, Client]:
         """Returns the two."""
         return self.alice, self.bob
 
+    def sides(self) -> tuple[tuple[Client, int], tuple[Client, int]]:
+        """Returns each of the two with the number it has for the other."""
+        return (self.alice, self.alices_number), (self.bob, self.bobs_number)
+
     def are_friends(self, over: tuple[int, ...] = (OVER_TCP, OVER_UDP)) -> bool:
         """Tells whether each sees the other online, over one of the given transports."""
-        return all(client.friends.get(self.number) in over for client in self.both())
+        return all(client.friends.get(number) in over for client, number in self.sides())
 
 
 def make_pair(make_client: MakeClient, versions: tuple[str, str], *, udp: bool) -> Pair:
@@ -56,7 +61,7 @@ def shards_differ(pair: Pair, count: int) -> bool:
     return dht_and_relay and onion
 
 
-def connect(node: Node, *clients: Client, udp: bool) -> None:
+def connect(node: Address, *clients: Client, udp: bool) -> None:
     """Tells the clients of the node, and waits until each says it is connected.
 
     Which transport the library names there says little: on loopback it has no node outside the
@@ -73,7 +78,8 @@ def connect(node: Node, *clients: Client, udp: bool) -> None:
 
 def ask(pair: Pair) -> None:
     """Has alice ask bob for his friendship."""
-    pair.number = int(pair.alice.call("friend_add", address=pair.bob.address, text="it is alice"))
+    number = pair.alice.call("friend_add", address=pair.bob.address, text="it is alice")
+    pair.alices_number = int(number)
 
 
 def befriend(*pairs: Pair) -> None:
@@ -89,7 +95,7 @@ def befriend(*pairs: Pair) -> None:
         key, text = pair.bob.requests[0]
         assert bytes.fromhex(key) == pair.alice.public_key
         assert text == "it is alice"
-        pair.bob.call("friend_accept", key=key)
+        pair.bobs_number = int(pair.bob.call("friend_accept", key=key))
     wait_until(
         lambda: all(pair.are_friends() for pair in pairs),
         "the friends see each other online",
@@ -100,19 +106,18 @@ def befriend(*pairs: Pair) -> None:
 def chat(*pairs: Pair) -> None:
     """Has both of each pair send their messages, and checks that each came once, in order."""
     texts: dict[str, list[str]] = {}
-    clients = [client for pair in pairs for client in pair.both()]
-    for pair in pairs:
-        for client in pair.both():
-            texts[client.address] = [f"{client.name} says {i}" for i in range(MESSAGES)]
-            client.call("send", friend=pair.number, texts=texts[client.address])
+    sides = [side for pair in pairs for side in pair.sides()]
+    for client, number in sides:
+        texts[client.address] = [f"{client.name} says {i}" for i in range(MESSAGES)]
+        client.call("send", friend=number, texts=texts[client.address])
     wait_until(
-        lambda: all(client.receipts[0] >= MESSAGES for client in clients),
+        lambda: all(client.receipts[number] >= MESSAGES for client, number in sides),
         f"receipts for {MESSAGES} messages each way",
         CHAT_TIMEOUT_S,
     )
     for pair in pairs:
-        assert pair.alice.texts[pair.number] == texts[pair.bob.address]
-        assert pair.bob.texts[pair.number] == texts[pair.alice.address]
+        assert pair.alice.texts[pair.alices_number] == texts[pair.bob.address]
+        assert pair.bob.texts[pair.bobs_number] == texts[pair.alice.address]
 
 
 def send_file(*pairs: Pair) -> None:
@@ -120,7 +125,7 @@ def send_file(*pairs: Pair) -> None:
     seed = 20_718
     digest = sha256(Random(seed).randbytes(FILE_SIZE)).hexdigest()
     for pair in pairs:
-        sent = pair.alice.call("send_file", friend=pair.number, size=FILE_SIZE, seed=seed)
+        sent = pair.alice.call("send_file", friend=pair.alices_number, size=FILE_SIZE, seed=seed)
         assert sent == digest
     wait_until(lambda: all(pair.bob.files for pair in pairs), "the file arrives", FILE_TIMEOUT_S)
     for pair in pairs:

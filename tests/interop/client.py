@@ -96,10 +96,16 @@ class Client:
     # Commands
 
     def do_start(
-        self, udp: bool, port: int, ipv6: bool, dht_parity: int | None, real_parity: int | None
+        self,
+        udp: bool,
+        port: int,
+        ipv6: bool,
+        dht_parity: int | None,
+        real_parity: int | None,
+        tcp_port: int,
     ) -> dict[str, Any]:
         """Makes the instance; a parity asks for a key whose slot (byte 8) is even or odd."""
-        options = Options(udp=udp, port=port, ipv6=ipv6)
+        options = Options(udp=udp, port=port, tcp_port=tcp_port, ipv6=ipv6)
         for _ in range(_GREATEST_SEARCH):
             tox = Tox(self._library, options)
             if dht_parity in (None, tox.dht_id()[8] & 1) and real_parity in (

@@ -16,7 +16,8 @@ def _must_have_peers() -> bool:
     return bool(os.environ.get("CI") or os.environ.get("TOXMESH_REQUIRE_PEERS"))
 
 
-def _peer(find: Callable[[], peers.Peer]) -> peers.Peer:
+def found(find: Callable[[], peers.Peer]) -> peers.Peer:
+    """Returns the peer; a missing one fails the test where peers are required, else skips it."""
     try:
         return find()
     except peers.PeerMissing as reason:
@@ -36,11 +37,12 @@ class MakeClient(Protocol):
         udp: bool = True,
         dht_parity: int | None = None,
         real_parity: int | None = None,
+        tcp_port: int = 0,
     ) -> Client: ...
 
 
 class MakeNode(Protocol):
-    """Makes a node, "ours" or "bootstrapd", that ends with the test."""
+    """Makes a node that ends with the test: "ours" or "bootstrapd"."""
 
     def __call__(
         self,
@@ -64,10 +66,16 @@ def make_client() -> Iterator[MakeClient]:
         udp: bool = True,
         dht_parity: int | None = None,
         real_parity: int | None = None,
+        tcp_port: int = 0,
     ) -> Client:
-        peer = _peer(lambda: peers.library(version))
+        peer = found(lambda: peers.library(version))
         client = Client(
-            peer, name=name, udp=udp, dht_parity=dht_parity, real_parity=real_parity
+            peer,
+            name=name,
+            udp=udp,
+            dht_parity=dht_parity,
+            real_parity=real_parity,
+            tcp_port=tcp_port,
         )
         made.append(client)
         return client
@@ -93,7 +101,7 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
         folder = tmp_path / f"node{len(made)}"
         folder.mkdir()
         if kind == "bootstrapd":
-            peer = _peer(peers.bootstrapd)
+            peer = found(peers.bootstrapd)
             node = nodes.start_bootstrapd(
                 peer, folder, udp_port=udp_port, bootstrap=bootstrap, motd=motd or "-"
             )

@@ -69,6 +69,7 @@ class Client:
         udp: bool = True,
         dht_parity: int | None = None,
         real_parity: int | None = None,
+        tcp_port: int = 0,
     ) -> None:
         self.name = name or peer.version
         self.version = peer.version
@@ -97,7 +98,10 @@ class Client:
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        started = self._start(udp=udp, dht_parity=dht_parity, real_parity=real_parity)
+        started = self._start(
+            udp=udp, dht_parity=dht_parity, real_parity=real_parity, tcp_port=tcp_port
+        )
+        self.port: int = started["port"]
         self.address: str = started["address"]
         self.dht_id = bytes.fromhex(started["dht_id"])
         self.public_key = bytes.fromhex(self.address)[:32]

@@ -5,12 +5,13 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from core.crypto import KeyPair
 from tests.interop.driver import free_port, wait_until
@@ -19,9 +20,27 @@ from tests.interop.peers import CHECKOUT, Peer
 HOST = "127.0.0.1"
 _READY_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 10
+_DOOR_TIMEOUT_S = 5
 
 Bootstrap = tuple[str, int, bytes]
 """Host, UDP port and public key of a node to start from."""
+
+
+class Address(Protocol):
+    """Where a node is to be met, whoever runs it."""
+
+    key: bytes
+    udp_port: int
+    tcp_port: int
+
+
+@dataclass
+class LibraryNode:
+    """A client of libtoxcore that others use as their node."""
+
+    key: bytes
+    udp_port: int
+    tcp_port: int
 
 
 @dataclass
@@ -41,18 +60,16 @@ class Node:
         return HOST, self.udp_port, self.key
 
     def status(self) -> dict[str, Any]:
-        """Returns what `toxmesh ops status --json` says; only for our node."""
-        command = [sys.executable, "-m", "toxmesh", "ops", "status", "--json"]
-        done = subprocess.run(
-            [*command, "--state-dir", str(self.state)],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-        if done.returncode not in (0, 1):
-            raise AssertionError(f"ops status ended with {done.returncode}: {done.stderr}")
-        return cast(dict[str, Any], json.loads(done.stdout))
+        """Asks the control door for what `ops status` shows; only for our node."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.settimeout(_DOOR_TIMEOUT_S)
+            door.connect(str(self.state / "control.sock"))
+            door.sendall(b'{"version": 1, "request": "status"}\n')
+            with door.makefile("rb") as lines:
+                reply: dict[str, Any] = json.loads(lines.readline())
+        if not reply["ok"]:
+            raise AssertionError(f"the control door refused: {reply}")
+        return cast(dict[str, Any], reply["answer"])
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Returns the rows of `ops status` by the workers' names; only for our node."""
@@ -73,8 +90,7 @@ class Node:
 
 
 def _listen(pipe: IO[str], said: list[str]) -> None:
-    for line in pipe:
-        said.append(line.rstrip("\n"))
+    said.extend(line.rstrip("\n") for line in pipe)  # one by one, as they come
 
 
 def _watch(process: subprocess.Popen[str]) -> list[str]:

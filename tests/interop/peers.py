@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -289,7 +289,7 @@ def _stanzas(text: str) -> list[_Source]:
 
 def main() -> int:
     """Fetches what is missing and prints one line for each peer; 1 if one cannot be had."""
-    wanted = {
+    wanted: dict[str, Callable[[], Peer]] = {
         f"libtoxcore {OLD}": lambda: library(OLD),
         f"libtoxcore {NEW}": lambda: library(NEW),
         f"tox-bootstrapd {OLD}": bootstrapd,

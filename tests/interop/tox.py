@@ -101,10 +101,14 @@ class ToxError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What a client is started with; `port` 0 leaves the choice of a UDP port to the library."""
+    """What a client is started with.
+
+    `port` 0 leaves the choice of a UDP port to the library; a `tcp_port` makes it a relay.
+    """
 
     udp: bool = True
     port: int = 0
+    tcp_port: int = 0
     ipv6: bool = False
 
 
@@ -161,6 +165,7 @@ class Tox:
         c.tox_options_set_local_discovery_enabled(made, False)
         c.tox_options_set_start_port(made, options.port)
         c.tox_options_set_end_port(made, options.port)
+        c.tox_options_set_tcp_port(made, options.tcp_port)
         error = c_int(0)
         self._tox = c.tox_new(made, byref(error))
         c.tox_options_free(made)
