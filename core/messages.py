@@ -81,7 +81,57 @@ class Candidate(NamedTuple):
     endpoint: bytes
 
 
+@message(5)
+class Bootstrap(NamedTuple):
+    """Nodes to begin with whose host names were looked up after dht.0 had started."""
+
+    nodes: tuple[tuple[bytes, bytes], ...]  # Endpoint, DHT public key
+
+
 # 20-49: onion, announce store, data announcements, forwarding
+
+
+@message(20)
+class AnnounceAsked(NamedTuple):
+    """An announce request that one onion shard opened and another has to answer.
+
+    It goes first to the owner of the chat id, if there is a group announce to store, and then to
+    the owner of the entry it is about: the requester's own if the ping id was good, else the
+    searched key's.
+    """
+
+    kind: int  # 0x83 or 0x87
+    source: bytes  # Endpoint of the last hop
+    onion_return: bytes  # 177 bytes
+    shared: bytes  # combined key with the requester
+    requester: bytes
+    searched: bytes
+    data_key: bytes
+    sendback: bytes
+    proven: bool  # the ping id was one of ours for this requester and source
+    chat_id: bytes  # empty: no group announce, or it is stored already
+    groups: bytes  # with a chat id the announce to store, without one those to send
+
+    def __repr__(self) -> str:
+        return f"AnnounceAsked(kind={self.kind:#x}, hidden)"  # it carries a key
+
+
+@message(21)
+class DataAsked(NamedTuple):
+    """A data announcement request that one onion shard opened and another has to answer."""
+
+    kind: int  # 0x93, 0x95 or 0x97
+    source: bytes  # Endpoint of the requester, or of the node that forwarded the request
+    sendback: bytes  # of the forwarding node; empty: not forwarded
+    shared: bytes  # combined key with the requester
+    requester: bytes
+    body: bytes  # opened, without the ping id at its end; begins with the data key
+    ping_id: bytes  # 8 bytes
+
+    def __repr__(self) -> str:
+        return f"DataAsked(kind={self.kind:#x}, hidden)"  # it carries a key
+
+
 # 50-69: relay
 
 

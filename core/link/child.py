@@ -4,6 +4,7 @@ The control channel is the child's standard input. Settings, keys and descriptor
 and nowhere else; when it closes, the supervisor is gone and the child stops in order.
 """
 
+import json
 import logging
 import os
 import select
@@ -41,6 +42,7 @@ class Start:
     options: NodeOptions = field(default_factory=NodeOptions, repr=False)
     families: tuple[int, ...] = ()  # address family of each UDP socket
     version_number: int = 0  # said in bootstrap info
+    unix_offset: float = 0.0  # unix time minus monotonic time, the same in all processes
     log_level: str = "info"
     log_format: str = "text"
     udp: tuple[int, ...] = ()  # descriptors, in the order of `families`
@@ -124,8 +126,6 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record."""
-        import json
-
         row = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
@@ -156,6 +156,20 @@ def rss() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def plain(value: Any) -> Any:
+    """Returns a module's snapshot as data that JSON can say: text keys, bytes as hex."""
+    if isinstance(value, dict):
+        return {
+            key.hex() if isinstance(key, bytes) else str(key): plain(part)
+            for key, part in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def begin() -> tuple[Channel, Start, list[Note]]:

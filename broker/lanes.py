@@ -1,0 +1,83 @@
+"""The way to one worker: what goes at once, what waits, and when the waiting goes on."""
+
+from collections import Counter
+from typing import Any
+
+from broker.queues import BATCH, WaitingQueue
+from broker.routes import Target
+from core import batch
+from core.link.frames import Outlet
+
+_AT_ONCE = 2  # frames: one in hand and one waiting keep a worker busy; more would cut batches small
+
+
+class Lane:
+    """Datagrams for one shard of a role; it outlives the worker behind it."""
+
+    def __init__(self, target: Target, drops: Counter[str]) -> None:
+        self.target = target
+        self.outlet: Outlet | None = None
+        self.queue = WaitingQueue(drops)
+        self.items: list[Any] = []
+        """Source and datagram in turn: this lane's part of the batch that is being sorted. Views of
+        the receive slots: they are valid until `deliver`."""
+        self._drops = drops
+        self._sizes: dict[int, int] = {}  # datagrams of each frame on its way
+
+    def deliver(self, socket: int) -> None:
+        """Sends this lane's part of a batch, or lets it wait behind what waits."""
+        items = self.items
+        outlet = self.outlet
+        count = len(items) >> 1
+        if outlet is not None and not len(self.queue):
+            flying = outlet.in_flight
+            if flying < _AT_ONCE or (count == BATCH and outlet.credit > 0):
+                self._sizes[outlet.send(batch.DATAGRAMS, items, socket)] = count
+                items.clear()
+                return
+        put = self.queue.put
+        pairs = iter(items)
+        for source, packet in zip(pairs, pairs, strict=False):
+            put(socket, bytes(source), bytes(packet))
+        items.clear()
+        self.pump()
+
+    def pump(self) -> None:
+        """Sends what waits: at once while the worker has little in hand, else in full batches."""
+        outlet = self.outlet
+        queue = self.queue
+        while outlet is not None and len(queue):
+            flying = outlet.in_flight
+            if flying >= _AT_ONCE and (len(queue) < BATCH or outlet.credit <= 0):
+                return
+            socket, items = queue.take()
+            self._sizes[outlet.send(batch.DATAGRAMS, items, socket)] = len(items) >> 1
+
+    def acknowledged(self, sequence: int) -> None:
+        """Learns that the worker has handled its frames up to `sequence`."""
+        if self.outlet is None:
+            return
+        self.outlet.acknowledged(sequence)
+        for known in [known for known in self._sizes if known <= sequence]:
+            del self._sizes[known]
+        self.pump()
+
+    def connect(self, outlet: Outlet | None) -> None:
+        """Puts a successor (or nobody, for now) behind the lane.
+
+        What was on its way into the old incarnation is lost and counted: a datagram is never
+        given twice, since it may be what the worker died of.
+        """
+        if self.outlet is not None:
+            self.outlet.close()
+        lost = sum(self._sizes.values())
+        if lost:
+            self._drops[f"lost_in_worker:{self.target.role}"] += lost
+        self._sizes.clear()
+        self.outlet = outlet
+        self.pump()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything was sent and acknowledged, or has nobody to go to."""
+        return self.outlet is None or not (len(self.queue) or self.outlet.in_flight)

@@ -1,0 +1,325 @@
+"""The broker's loop: UDP datagrams to workers, TCP streams, frames from workers, in fair turns."""
+
+import contextlib
+import logging
+import select
+import socket
+import time
+from collections import Counter
+from typing import Any
+
+import zmq
+
+from broker.hooks import Handler, TcpSide
+from broker.info import BootstrapInfo
+from broker.lanes import Lane
+from broker.routes import Target
+from broker.udp import UdpSide
+from core import batch
+from core.link import child
+from core.link.descriptors import Channel, ChannelClosed, Note
+from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
+from core.module import LocalError
+from core.slots import SlotTable
+from core.wire import WireError
+
+_FRAMES_A_TURN = 64
+_EVENTS_A_TURN = 128
+_EARLY = 256  # frames kept of workers that the supervisor has not announced here yet
+_STOP_S = 0.7  # how long workers may take for what is on its way when the node stops
+_TELLERS = ("onion", "relay")  # roles that have something to tell the broker (SECURITY S-35)
+
+log = logging.getLogger("toxmesh.broker")
+
+
+class Broker:
+    """One broker process; also the hooks of its TCP side."""
+
+    def __init__(self, channel: Channel, start: child.Start) -> None:
+        self.drops: Counter[str] = Counter()
+        self._channel = channel
+        self._start = start
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._inlet = Inlet(self._zmq, start.path, self.drops)
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._slots: dict[str, SlotTable] = {}
+        self._lanes: dict[int, Lane] = {}  # from generation, those that are up
+        self._newest = start.generation  # the greatest generation that was announced
+        self._early: list[batch.Frame] = []  # from workers that are announced in a moment
+        self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
+        info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
+        sockets = list(zip(start.udp, start.families, strict=True))
+        self._udp = UdpSide(sockets, info, self.drops)
+        self._ready: dict[int, None] = {}  # sockets that have more than their share
+        self._more_frames = False
+        self._next_beat = 0.0
+        self._stop_by: float | None = None
+        self._stopped = False
+        self._exit = False
+        self.watch(channel.fileno(), select.EPOLLIN, self._on_channel)
+        self.watch(self._inlet.fd, select.EPOLLIN, self._on_frames)
+        for index, fd in enumerate(start.udp):
+            self.watch(fd, select.EPOLLIN, self._reader(index))
+        self._tcp = self._make_tcp()
+
+    def _make_tcp(self) -> TcpSide | None:
+        """Makes the relay's side, where there is TCP."""
+        if not self._start.tcp:
+            return None
+        from broker.tcp import RelayTcp
+
+        listeners = [socket.socket(fileno=fd) for fd in self._start.tcp]
+        return RelayTcp(self, listeners, self._start.options)
+
+    # What the TCP side may do (BrokerHooks)
+
+    def watch(self, fd: int, events: int, handler: Handler) -> None:
+        """Calls `handler` whenever one of `events` is ready."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def rewatch(self, fd: int, events: int) -> None:
+        """Changes the events of a watched descriptor."""
+        self._epoll.modify(fd, events)
+
+    def unwatch(self, fd: int) -> None:
+        """Forgets a descriptor."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def slots(self, role: str) -> SlotTable | None:
+        """Returns the slot table of a role."""
+        return self._slots.get(role)
+
+    def _relay_lane(self, shard: int) -> Lane | None:
+        lane = self._udp.lanes.get(Target("relay", shard))
+        return None if lane is None or lane.outlet is None else lane
+
+    def relay_shards(self) -> list[int]:
+        """Returns the numbers of the relay shards that are up."""
+        return sorted(lane.target.shard for lane in self._lanes.values() if _is_relay(lane))
+
+    def credit(self, shard: int) -> int:
+        """Returns how many frames may be sent to a relay shard now."""
+        lane = self._relay_lane(shard)
+        return 0 if lane is None or lane.outlet is None else lane.outlet.credit
+
+    def send_frame(self, shard: int, kind: int, items: list[Any]) -> int:
+        """Sends a frame to a relay shard and returns its sequence."""
+        lane = self._relay_lane(shard)
+        if lane is None or lane.outlet is None or kind not in RELAY_KINDS:
+            raise LocalError(f"no frame of kind {kind} can go to relay.{shard}")
+        return lane.outlet.send(kind, items)
+
+    # The loop
+
+    def run(self, notes: list[Note]) -> int:
+        """Runs until told to stop, and returns the exit code."""
+        try:
+            self._channel.send("ready", {})
+            for note in notes:
+                self._note(note, time.monotonic())
+            while not self._exit:
+                self._turn()
+        except ChannelClosed:
+            log.info("the supervisor is gone, so the broker stops")
+            if self._tcp is not None and self._stop_by is None:
+                self._tcp.handle_stop(time.monotonic())
+        self._inlet.close()
+        for lane in self._udp.lanes.values():
+            lane.connect(None)
+        self._zmq.term()
+        return 0
+
+    def _turn(self) -> None:
+        """Waits for something to happen and does it."""
+        events = self._epoll.poll(self._patience(), _EVENTS_A_TURN)
+        now = time.monotonic()
+        handlers = self._handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler(mask, now)
+        if self._more_frames:
+            self._on_frames(select.EPOLLIN, now)
+        if self._handled:
+            self._acknowledge()
+        tcp = self._tcp
+        if tcp is not None:
+            when = tcp.next_timer()
+            if when is not None and when <= now:
+                tcp.handle_timer(now)
+        if now >= self._next_beat:
+            self._beat(now)
+        if self._stop_by is not None and not self._stopped:
+            self._stop(now)
+
+    def _patience(self) -> float:
+        """Returns how long to wait, in seconds."""
+        if self._more_frames:
+            return 0.0
+        now = time.monotonic()
+        until = self._next_beat
+        if self._tcp is not None:
+            when = self._tcp.next_timer()
+            if when is not None and when < until:
+                until = when
+        if self._stop_by is not None and not self._stopped:
+            until = min(until, now + 0.01)
+        return max(0.0, until - now)
+
+    def _reader(self, index: int) -> Handler:
+        read = self._udp.read
+
+        def on_udp(events: int, now: float) -> None:
+            read(index, now)  # level-triggered: what is left is ready again next turn
+
+        return on_udp
+
+    def _on_frames(self, events: int, now: float) -> None:
+        """Takes frames from workers. ZeroMQ's descriptor tells an edge: it is read until empty."""
+        for _ in range(_FRAMES_A_TURN):
+            frame = self._inlet.receive()
+            if frame is None:
+                self._more_frames = False
+                return
+            self._take(frame, now)
+        self._more_frames = True
+
+    def _take(self, frame: batch.Frame, now: float) -> None:
+        """Handles one frame of a worker; those of a worker that is gone are refused."""
+        kind = frame.kind
+        lane = self._lanes.get(frame.generation)
+        if lane is None:
+            if frame.generation > self._newest and len(self._early) < _EARLY:
+                self._early.append(frame)
+            else:
+                self.drops["late_frame"] += 1
+            return
+        role, shard = lane.target
+        if kind == ACK:
+            lane.acknowledged(frame.items[0])
+            if role == "relay" and self._tcp is not None:
+                self._tcp.handle_credit(shard, now)
+            return
+        self._handled[frame.generation] = frame.sequence
+        tcp = self._tcp
+        if kind == batch.MESSAGES and role in _TELLERS:
+            try:
+                rows = batch.messages(frame.items)
+            except WireError:
+                self.drops["bad_message"] += 1
+                return
+            for message in rows:
+                if tcp is None:
+                    self.drops["told_nobody:tcp"] += 1
+                else:
+                    tcp.handle_message(message, now)
+        elif kind in RELAY_KINDS and role == "relay" and tcp is not None:
+            tcp.handle_frame(shard, frame.generation, kind, frame.items, now)
+        else:
+            self.drops[f"wrong_verb:{role}"] += 1
+
+    def _acknowledge(self) -> None:
+        for generation, sequence in self._handled.items():
+            lane = self._lanes.get(generation)
+            if lane is not None and lane.outlet is not None:
+                lane.outlet.acknowledge(sequence)
+        self._handled.clear()
+
+    # The supervisor
+
+    def _on_channel(self, events: int, now: float) -> None:
+        for note in self._channel.receive():
+            self._note(note, now)
+
+    def _note(self, note: Note, now: float) -> None:
+        """Does what the supervisor says."""
+        if note.name == "topology":
+            self._connect(child.Topology.from_body(note.body), now)
+        elif note.name == "stop":
+            self._stop_by = now + _STOP_S
+            for fd in self._start.udp:
+                self.unwatch(fd)
+            if self._tcp is not None:
+                self._tcp.handle_stop(now)
+        elif note.name == "exit":
+            self._exit = True
+
+    def _connect(self, topology: child.Topology, now: float) -> None:
+        """Connects to new workers and lets go of those that are gone."""
+        self._slots = topology.slots
+        self._udp.route(topology.slots)
+        peers = {Target(*name): peer for name, peer in topology.peers.items()}
+        for target in {*self._udp.lanes, *peers}:
+            if target.role == "broker":
+                continue
+            lane = self._udp.lane(target)
+            peer = peers.get(target)
+            known = None if lane.outlet is None else lane.outlet.generation
+            if known == (None if peer is None else peer.generation):
+                continue
+            if known is not None:
+                del self._lanes[known]
+                self._handled.pop(known, None)
+                if _is_relay(lane) and self._tcp is not None:
+                    lane.connect(None)
+                    self._tcp.handle_worker(target.shard, None, now)
+            if peer is None:
+                lane.connect(None)
+                continue
+            self._lanes[peer.generation] = lane
+            lane.connect(Outlet(self._zmq, peer.path, self._start.generation, peer.generation))
+            if _is_relay(lane) and self._tcp is not None:
+                self._tcp.handle_worker(target.shard, peer.generation, now)
+        self._newest = max(self._newest, *(peer.generation for peer in peers.values()), 0)
+        early, self._early = self._early, []
+        for frame in early:
+            self._take(frame, now)
+
+    def _beat(self, now: float) -> None:
+        """Tells the supervisor that the broker lives, and its counters."""
+        self._next_beat = now + child.BEAT_INTERVAL
+        if self._channel.blocked:
+            self._channel.flush()
+            return  # the supervisor does not read: what it missed is in the next beat
+        self._channel.send("beat", self._counters())
+
+    def _counters(self) -> dict[str, Any]:
+        udp = self._udp
+        return {
+            "packets": udp.packets,
+            "received": [[kind, count] for kind, count in enumerate(udp.kinds_received) if count],
+            "sent": [[kind, count] for kind, count in enumerate(udp.kinds_sent) if count],
+            "drops": dict(self.drops),
+            "busy": time.process_time(),
+            "rss": child.rss(),
+            "queues": {
+                f"{lane.target.role}.{lane.target.shard}": len(lane.queue)
+                for lane in udp.lanes.values()
+            },
+            "snapshot": {} if self._tcp is None else child.plain(self._tcp.snapshot()),
+        }
+
+    def _stop(self, now: float) -> None:
+        """Says that the broker has stopped once nothing is on its way, or its time is over."""
+        assert self._stop_by is not None
+        if now < self._stop_by and not all(lane.idle for lane in self._udp.lanes.values()):
+            return
+        self._stopped = True
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send("stopped", self._counters())
+
+
+def _is_relay(lane: Lane) -> bool:
+    return lane.target.role == "relay"
+
+
+def main() -> int:
+    """Runs the broker process."""
+    try:
+        channel, start, notes = child.begin()
+    except ChannelClosed:
+        return 0
+    return Broker(channel, start).run(notes)

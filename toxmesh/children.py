@@ -1,0 +1,186 @@
+"""One child process of the node: started, watched, given up, and when its successor may come."""
+
+import os
+import signal
+import site
+import subprocess
+import sys
+from collections import Counter
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from core.link.child import Peer, Start
+from core.link.descriptors import Channel
+
+SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
+START_S = 15.0  # a process that needs longer to begin than this hangs
+BACKOFF_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # SECURITY S-36: 0.1 -> 5 s
+CALM_S = 60.0  # life after which an earlier death counts no more
+_RATE_WINDOW_S = 0.5  # least time between two heartbeats that make a rate
+
+Command = list[str]
+
+
+class State(Enum):
+    """The life of a child as the supervisor sees it."""
+
+    DOWN = "restarting"  # it died, and its successor waits for its time
+    STARTING = "starting"
+    UP = "good"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+MOVES: dict[tuple[State, str], State] = {
+    (State.DOWN, "spawn"): State.STARTING,
+    (State.STARTING, "ready"): State.UP,
+    (State.STARTING, "died"): State.DOWN,
+    (State.UP, "died"): State.DOWN,
+    (State.STARTING, "stop"): State.STOPPING,
+    (State.UP, "stop"): State.STOPPING,
+    (State.DOWN, "stop"): State.STOPPED,
+    (State.STOPPING, "stopped"): State.STOPPED,
+    (State.STOPPING, "died"): State.STOPPED,
+    (State.STOPPED, "died"): State.STOPPED,
+}
+"""The legal moves of that life."""
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment of children: this one's, and the way to our packages."""
+    result = dict(os.environ)
+    root = str(Path(__file__).resolve().parent.parent)
+    if root not in site.getsitepackages():
+        known = result.get("PYTHONPATH")
+        result["PYTHONPATH"] = root + (os.pathsep + known if known else "")
+    return result
+
+
+def command(role: str) -> Command:
+    """Returns how a child of a role is started; -P: the working directory is no source of code."""
+    if role == "broker":
+        return [sys.executable, "-P", "-m", "broker"]
+    return [sys.executable, "-P", "-m", "workers", role]
+
+
+class Totals:
+    """Counters that outlive the processes that counted: the dead ones' last word is kept."""
+
+    def __init__(self) -> None:
+        self.received: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()
+        self.drops: Counter[str] = Counter()
+
+    def add(self, body: dict[str, Any]) -> None:
+        """Adds the counters of a heartbeat."""
+        for kind, count in body.get("received", ()):
+            self.received[kind] += count
+        for kind, count in body.get("sent", ()):
+            self.sent[kind] += count
+        self.drops.update(body.get("drops", {}))
+
+
+class Child:
+    """A place in the node (broker, dht.0, ...) and the process that fills it at the moment."""
+
+    def __init__(self, role: str, shard: int, core: int | None) -> None:
+        self.role = role
+        self.shard = shard
+        self.name = role if role == "broker" else f"{role}.{shard}"
+        self.core = core
+        self.state = State.DOWN
+        self.restarts = 0
+        self.start_at = 0.0  # when to start it, monotonic
+        self.generation = 0
+        self.path = ""
+        self.pid = 0
+        self.pidfd = -1
+        self.channel: Channel | None = None
+        self.spawned = 0.0
+        self.heard = 0.0
+        self.beat: dict[str, Any] = {}
+        self.packets_per_s = 0.0
+        self.cpu_percent = 0.0
+        self._beat_at = 0.0
+        self._deaths = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def move(self, event: str) -> None:
+        """Changes the state; an illegal move is a KeyError."""
+        self.state = MOVES[self.state, event]
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    def spawn(self, start: Start, command: Command, now: float) -> None:
+        """Starts the process and gives it its orders through the channel."""
+        self.move("spawn")
+        self.channel, theirs = Channel.pair()
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=2,  # standard output has the ready line and nothing else
+                env=environment(),
+                process_group=0,  # a terminal's ctrl-C is for the supervisor alone
+            )
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+        self.generation = start.generation
+        self.path = start.path
+        self.spawned = self.heard = self._beat_at = now
+        self.beat = {}
+        self.packets_per_s = self.cpu_percent = 0.0
+        if self.core is not None:
+            os.sched_setaffinity(self.pid, {self.core})
+        self.channel.send("start", *start.to_note())
+
+    def peer(self) -> Peer:
+        """Returns how others reach it."""
+        return Peer(self.name, self.role, self.shard, self.generation, self.path)
+
+    def take_beat(self, body: dict[str, Any], now: float) -> None:
+        """Keeps a heartbeat and what it says about the time since the last one."""
+        passed = now - self._beat_at
+        if passed >= _RATE_WINDOW_S:
+            packets = body.get("packets", 0) - self.beat.get("packets", 0)
+            self.packets_per_s = round(packets / passed, 1)
+            busy = body.get("busy", 0.0) - self.beat.get("busy", 0.0)
+            self.cpu_percent = round(100 * busy / passed, 1)
+            self._beat_at = now
+        self.beat = body
+
+    def silent(self, now: float) -> bool:
+        """Tells whether it should have been heard of by now."""
+        if self.state is State.STARTING:
+            return now - self.spawned > START_S
+        return self.state is State.UP and now - self.heard > SILENT_S
+
+    def kill(self) -> None:
+        """Ends the process at once; its end is seen as any other."""
+        if self._process is not None:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self, now: float) -> int:
+        """Takes note that the process has ended; returns its exit code (negative: a signal)."""
+        assert self._process is not None
+        code = self._process.wait()
+        self._process = None
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        Path(self.path).unlink(missing_ok=True)
+        self.packets_per_s = self.cpu_percent = 0.0
+        if now - self.spawned > CALM_S:
+            self._deaths = 0
+        self.start_at = now + BACKOFF_S[min(self._deaths, len(BACKOFF_S) - 1)]
+        self._deaths += 1
+        self.move("died")
+        return code

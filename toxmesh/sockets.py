@@ -1,0 +1,167 @@
+"""The node's sockets: bound once by the supervisor, kept while broker and workers come and go."""
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from core import endpoint
+from toxmesh.settings import PORT_RANGE
+
+_BUFFER = 4 << 20  # bytes; the kernel gives less where net.core.rmem_max says so
+_BACKLOG = 1024
+ALL_ADDRESSES = ("0.0.0.0", "::")
+
+
+class BindError(Exception):
+    """A socket cannot be had; the text is one plain sentence."""
+
+
+@dataclass
+class NodeSockets:
+    """All sockets of a node; a UDP socket is named by its index here."""
+
+    udp: list[socket.socket] = field(default_factory=list)
+    tcp: list[socket.socket] = field(default_factory=list)
+    udp_port: int = 0  # 0: off
+    tcp_ports: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Closes all of them."""
+        for row in self.udp + self.tcp:
+            row.close()
+
+    def families(self) -> tuple[int, ...]:
+        """Returns the address family of each UDP socket."""
+        return tuple(int(row.family) for row in self.udp)
+
+    def addresses(self) -> list[str]:
+        """Returns what is listened on, as `udp 0.0.0.0:33445`."""
+        rows = [("udp", row) for row in self.udp] + [("tcp", row) for row in self.tcp]
+        texts = []
+        for name, row in rows:
+            host, port = row.getsockname()[:2]
+            texts.append(f"{name} {endpoint.to_text(endpoint.from_text(host, port))}")
+        return texts
+
+
+def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
+    """Binds one socket. Never SO_REUSEPORT: it would hide that another process has the port."""
+    version = ipaddress.ip_address(host).version
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    row = socket.socket(family, kind)
+    try:
+        if version == 6:
+            row.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_DGRAM:
+            row.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            row.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            if version == 4:
+                row.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # LAN discovery
+        else:
+            row.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT alone
+        row.bind((host, port))
+        if kind == socket.SOCK_STREAM:
+            row.listen(_BACKLOG)
+        row.setblocking(False)
+    except OSError:
+        row.close()
+        raise
+    return row
+
+
+def _explain(error: OSError, kind: socket.SocketKind, host: str, port: int) -> str:
+    """Says why a socket cannot be had, and what to do."""
+    transport = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+    option = "--udp-port" if kind == socket.SOCK_DGRAM else "--tcp-port"
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{transport} port {port} on {host} is taken by another process;"
+            f" stop that one or choose another port with {option}"
+        )
+    if error.errno == errno.EACCES:
+        return f"{transport} port {port} on {host} is not allowed for this user; use one above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; --listen takes one that is"
+    if error.errno == errno.EAFNOSUPPORT:
+        return f"this machine has no support for {host}; --listen takes an address it has"
+    return f"{transport} port {port} on {host} cannot be bound: {(error.strerror or '?').lower()}"
+
+
+def _bind_all(
+    kind: socket.SocketKind, hosts: Iterable[str], port: int, strict: bool
+) -> list[socket.socket]:
+    """Binds a port on all addresses; where not `strict`, a machine without IPv6 is no mistake."""
+    rows: list[socket.socket] = []
+    try:
+        for host in hosts:
+            try:
+                row = _bind(kind, host, port)
+            except OSError as error:
+                absent = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+                if absent and not strict and ":" in host:
+                    continue
+                raise BindError(_explain(error, kind, host, port)) from None
+            rows.append(row)
+    except BindError:
+        for row in rows:
+            row.close()
+        raise
+    return rows
+
+
+def bind(
+    listen: tuple[str, ...] | None, udp_port: int | None, tcp_ports: tuple[int, ...] | None
+) -> NodeSockets:
+    """Binds all sockets of a node. Raises BindError.
+
+    A port that is None is searched in PORT_RANGE; UDP and TCP get the same if both are.
+    """
+    hosts = listen if listen else ALL_ADDRESSES
+    strict = bool(listen)
+    result = NodeSockets()
+    try:
+        if udp_port:
+            result.udp = _bind_all(socket.SOCK_DGRAM, hosts, udp_port, strict)
+            result.udp_port = udp_port
+        for port in tcp_ports or ():
+            if port:
+                result.tcp += _bind_all(socket.SOCK_STREAM, hosts, port, strict)
+                result.tcp_ports += (port,)
+        if udp_port is None or tcp_ports is None:
+            _search(result, hosts, strict, udp_port is None, tcp_ports is None)
+    except BindError:
+        result.close()
+        raise
+    return result
+
+
+def _search(
+    result: NodeSockets, hosts: tuple[str, ...], strict: bool, want_udp: bool, want_tcp: bool
+) -> None:
+    """Finds the first port of the range that is free for what is wanted."""
+    reason = ""
+    for port in PORT_RANGE:
+        udp: list[socket.socket] = []
+        try:
+            if want_udp:
+                udp = _bind_all(socket.SOCK_DGRAM, hosts, port, strict)
+            if want_tcp:
+                result.tcp += _bind_all(socket.SOCK_STREAM, hosts, port, strict)
+        except BindError as error:
+            for row in udp:
+                row.close()
+            reason = str(error)
+            if "is taken" not in reason:
+                raise
+            continue
+        if want_udp:
+            result.udp, result.udp_port = udp, port
+        if want_tcp:
+            result.tcp_ports += (port,)
+        return
+    with suppress(IndexError):
+        reason = f"no port of {PORT_RANGE[0]}-{PORT_RANGE[-1]} is free; the last one: {reason}"
+    raise BindError(reason)

@@ -1,0 +1,73 @@
+"""What a node tells of itself through the control door: the answer to `status`."""
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from toxmesh import __version__
+from toxmesh.children import Child, State, Totals
+
+if TYPE_CHECKING:
+    from toxmesh.supervisor import Supervisor
+
+
+def _row(child: Child, queues: dict[str, int], now: float) -> dict[str, Any]:
+    return {
+        "name": child.name,
+        "role": child.role,
+        "shard": child.shard,
+        "pid": child.pid if child.alive else None,
+        "state": child.state.value,
+        "core": child.core,
+        "restarts": child.restarts,
+        "queue": queues.get(child.name, 0),
+        "packets_per_s": child.packets_per_s,
+        "cpu_percent": child.cpu_percent,
+        "rss": child.beat.get("rss", 0),
+        "uptime_s": round(now - child.spawned, 1) if child.alive else 0.0,
+    }
+
+
+def node_state(node: "Supervisor") -> str:
+    """Returns `good`, `degraded` (somebody is not up) or `stopping`."""
+    if node.stopping:
+        return "stopping"
+    return "good" if all(child.state is State.UP for child in node.children) else "degraded"
+
+
+def report(node: "Supervisor") -> dict[str, Any]:
+    """Returns the whole answer; docs/architecture.md names its parts."""
+    now = time.monotonic()
+    totals = Totals()
+    totals.received.update(node.totals.received)
+    totals.sent.update(node.totals.sent)
+    totals.drops.update(node.totals.drops)
+    for child in node.children:
+        totals.add(child.beat)
+    queues: dict[str, int] = node.children[0].beat.get("queues", {})
+    rows = [_row(child, queues, now) for child in node.children]
+    kinds = sorted({*totals.received, *totals.sent})
+    return {
+        "node": {
+            "public_key": node.keys.public.hex().upper(),
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_s": round(node.started_wall, 3),
+            "uptime_s": round(now - node.started, 1),
+            "state": node_state(node),
+            "addresses": node.bound.addresses(),
+            "udp_port": node.bound.udp_port,
+            "tcp_ports": list(node.bound.tcp_ports),
+            "state_dir": str(node.settings.state_dir),
+        },
+        "broker": rows[0],
+        "workers": rows[1:],
+        "totals": {
+            "kinds": {
+                f"0x{kind:02x}": {"received": totals.received[kind], "sent": totals.sent[kind]}
+                for kind in kinds
+            },
+            "drops": dict(sorted(totals.drops.items())),
+        },
+        "modules": {child.name: child.beat.get("snapshot", {}) for child in node.children},
+    }

@@ -1,0 +1,430 @@
+"""Starts the processes of a node, watches them, and stops them in order.
+
+One loop, no asyncio. It owns what must outlive a worker: the bound sockets, the keys, the counters
+of the dead, and the control door. A child that dies comes back at once (later with back-off), one
+that is silent for three seconds is killed first; every change of who is up is announced to all.
+"""
+
+import logging
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from core import endpoint
+from core.crypto import KEY_SIZE, KeyPair
+from core.endpoint import Endpoint
+from core.link.child import Start, Topology, start_logging
+from core.link.descriptors import ChannelClosed, Note
+from core.module import NodeOptions
+from core.slots import SlotTable
+from core.wire import WireError
+from toxmesh import __version__, children, nodes, sockets, status
+from toxmesh.children import Child, State, Totals
+from toxmesh.control import ControlDoor
+from toxmesh.settings import Settings
+
+Nodes = Sequence[tuple[Endpoint, bytes]]
+OnReady = Callable[[Sequence[str], int, Sequence[int]], None]
+"""on_ready(addresses, UDP port, TCP ports): called when the node listens."""
+
+EXIT_GOOD, EXIT_FAILED, EXIT_USAGE = 0, 2, 3
+
+_TICK_S = 0.25
+_PATH_LIMIT = 107  # bytes of a unix socket's path (sockaddr_un: 108 with the NUL)
+_NAME_ROOM = 24  # bytes for /relay.63.1234567890
+_FAILED_STARTS = 4  # deaths of one child before the node listens: it will not get better
+_STOP_S = 1.4  # for the broker, and then for the workers, to finish what they have in hand
+_EXIT_S = 1.0
+_LOOK_UP_S = 8.0  # for all host names of bootstrap nodes, beside the running node
+_LOOK_UP_AGAIN_S = 60.0
+_VERSION_LEAD = 2_000_000_000  # 1 is c-toxcore's (global.h), 3 is tox-node's leading digit
+
+log = logging.getLogger("toxmesh.supervisor")
+
+
+def version_number(version: str) -> int:
+    """Returns `major.minor.patch` as bootstrap info says it."""
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    return _VERSION_LEAD + major * 1_000_000 + minor * 1_000 + patch
+
+
+def _run_directory(state_dir: Path) -> Path:
+    """Makes the 0700 directory for the sockets between processes, where their names fit."""
+    path = (state_dir / "run").absolute()
+    if len(os.fsencode(path)) + _NAME_ROOM <= _PATH_LIMIT:
+        shutil.rmtree(path, ignore_errors=True)  # left by a node that was killed; the lock is ours
+        path.mkdir(mode=0o700, parents=True)
+        return path
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base is None or len(os.fsencode(base)) + _NAME_ROOM + 18 > _PATH_LIMIT:
+        base = "/tmp"  # mkdtemp makes a fresh 0700 directory in it
+    return Path(tempfile.mkdtemp(prefix="toxmesh-", dir=base))
+
+
+class Supervisor:
+    """One running node."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyPair,
+        bound: sockets.NodeSockets,
+        saved_nodes: Nodes = (),
+        save_nodes: Callable[[Nodes], object] | None = None,
+        command: Callable[[str], children.Command] = children.command,
+    ) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.bound = bound
+        self.started = time.monotonic()
+        self.started_wall = time.time()
+        self.totals = Totals()
+        self.stopping = False
+        self._command = command
+        self._save_nodes = save_nodes
+        self._nodes = tuple(saved_nodes)
+        self._bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()
+        self._looked_up: tuple[tuple[Endpoint, bytes], ...] | None = None  # set by the thread
+        self._missing: tuple[nodes.BootstrapNode, ...] = ()
+        self._look_up_at: float | None = None
+        self._master = secrets.token_bytes(KEY_SIZE)
+        self._generation = 0
+        self._counts = {role: count for role, count in settings.workers.items() if count}
+        self._slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
+        self.children = self._make_children()
+        self._run_dir = _run_directory(settings.state_dir)
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._waker = socket.socketpair()
+        for end in (self._wake, self._waker):
+            end.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
+        self._door = ControlDoor(
+            settings.state_dir / "control.sock", self._selector, {"status": self._status}
+        )
+        self._stop_asked = False
+        self._failed = ""
+        self._listening = False
+        self._last_turn = time.monotonic()
+
+    def _make_children(self) -> list[Child]:
+        """Makes the places of the node, each with a core of its own where there are enough."""
+        places = [("broker", 0)]
+        places += [(role, shard) for role, count in self._counts.items() for shard in range(count)]
+        cores = sorted(os.sched_getaffinity(0))
+        pinned = not self.settings.dev and len(cores) >= len(places)
+        return [
+            Child(role, shard, cores[i] if pinned else None)
+            for i, (role, shard) in enumerate(places)
+        ]
+
+    # The whole life
+
+    def run(self, on_ready: OnReady | None = None) -> int:
+        """Runs the node until a signal asks it to stop, and returns the exit code."""
+        self._take_signals()
+        try:
+            self._look_up(self.settings.bootstrap)
+            while not self._stop_asked and not self._failed:
+                self._turn()
+                if not self._listening and all(row.state is State.UP for row in self.children):
+                    self._listening = True
+                    self._say_ready(on_ready)
+            self._stop()
+        finally:
+            self._clean_up()
+        if self._failed:
+            log.critical("%s", self._failed)
+            return EXIT_FAILED
+        return EXIT_GOOD
+
+    def _take_signals(self) -> None:
+        """SIGTERM and SIGINT ask for the stop; SIGHUP is kept for reload and changes nothing."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop_asked = True
+
+    def _on_wake(self, now: float) -> None:
+        with suppress(BlockingIOError):
+            self._wake.recv(4096)
+
+    def _say_ready(self, on_ready: OnReady | None) -> None:
+        """Prints the one line on standard output."""
+        bound = self.bound
+        if on_ready is not None:
+            on_ready(bound.addresses(), bound.udp_port, bound.tcp_ports)
+        tcp = ",".join(str(port) for port in bound.tcp_ports) or "0"
+        key = self.keys.public.hex().upper()
+        with suppress(OSError):  # nobody reads: that is no reason to end
+            print(f"ready udp={bound.udp_port} tcp={tcp} key={key}", flush=True)
+
+    def _clean_up(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for row in self.children:
+            if row.alive:
+                row.kill()
+                row.reap(time.monotonic())
+        self._door.close()
+        self._selector.close()
+        self._wake.close()
+        self._waker.close()
+        self.bound.close()
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    # One turn
+
+    def _turn(self) -> None:
+        """Waits for something to happen and does it."""
+        now = time.monotonic()
+        for row in self.children:
+            if row.state is State.DOWN and row.start_at <= now and not self.stopping:
+                self._spawn(row, now)
+        until = now + _TICK_S
+        for row in self.children:
+            if row.state is State.DOWN and not self.stopping:
+                until = min(until, row.start_at)
+        for key, _ in self._selector.select(max(0.0, until - now)):
+            key.data(time.monotonic())
+        now = time.monotonic()
+        if now - self._last_turn > 2.0:  # this process was halted, so nobody could be heard
+            for row in self.children:
+                row.heard = now
+        self._last_turn = now
+        for row in self.children:
+            if row.alive and row.silent(now):
+                log.warning("%s (pid %d) does not answer and is killed", row.name, row.pid)
+                row.kill()
+                row.heard = now
+        if self._looked_up is not None:
+            self._use_looked_up(now)
+        if self._look_up_at is not None and now >= self._look_up_at:
+            self._look_up_at = None
+            self._look_up(self._missing)
+        self._door.expire(now)
+
+    def _spawn(self, row: Child, now: float) -> None:
+        """Starts the process of a place."""
+        self._generation += 1
+        bound = self.bound
+        udp = tuple(one.fileno() for one in bound.udp)
+        start = Start(
+            name=row.name,
+            role=row.role,
+            shard=row.shard,
+            generation=self._generation,
+            path=str(self._run_dir / f"{row.name}.{self._generation}"),
+            started=self.started,
+            secret=self.keys.secret.reveal(),
+            master=self._master,
+            options=self._options(row),
+            families=bound.families(),
+            version_number=version_number(__version__),
+            unix_offset=self.started_wall - self.started,
+            log_level=self.settings.log_level,
+            log_format=self.settings.log_format,
+            udp=udp,
+            tcp=tuple(one.fileno() for one in bound.tcp) if row.role == "broker" else (),
+        )
+        try:
+            row.spawn(start, self._command(row.role), now)
+        except OSError as error:
+            self._failed = f"{row.name} cannot be started: {error}"
+            return
+        assert row.channel is not None
+        self._selector.register(row.channel.fileno(), selectors.EVENT_READ, self._hears(row))
+        self._selector.register(row.pidfd, selectors.EVENT_READ, self._sees_end(row))
+
+    def _options(self, row: Child) -> NodeOptions:
+        """Returns what the modules of a child are told; nodes are for dht.0 alone."""
+        families = self.bound.families()
+        table = row.role == "dht" and row.shard == 0
+        return NodeOptions(
+            udp_port=self.bound.udp_port,
+            tcp_ports=self.bound.tcp_ports,
+            has_ipv4=socket.AF_INET in families,
+            has_ipv6=socket.AF_INET6 in families,
+            lan_discovery=self.settings.lan_discovery,
+            motd=self.settings.motd,
+            bootstrap=self._bootstrap if table else (),
+            saved_nodes=self._nodes if table else (),
+        )
+
+    # What children say
+
+    def _hears(self, row: Child) -> Callable[[float], None]:
+        def on_channel(now: float) -> None:
+            assert row.channel is not None
+            try:
+                for note in row.channel.receive():
+                    self._note(row, note, now)
+            except ChannelClosed:
+                self._selector.unregister(row.channel.fileno())
+                row.kill()  # it cannot be told anything any more
+            except WireError as error:
+                log.error("%s says what is no message: %s", row.name, error)
+                row.kill()
+
+        return on_channel
+
+    def _note(self, row: Child, note: Note, now: float) -> None:
+        """Takes note of what a child says."""
+        row.heard = now
+        if note.name == "ready" and row.state is State.STARTING:
+            row.move("ready")
+            self._announce()
+            if self._bootstrap and row.name == "dht.0":
+                self._tell(row, "bootstrap", self._bootstrap_body())
+        elif note.name == "beat":
+            row.take_beat(note.body, now)
+        elif note.name == "nodes":
+            self._keep_nodes(note.body)
+        elif note.name == "stopped":
+            row.take_beat(note.body, now)
+            self._keep_nodes(note.body)
+            if row.state is State.STOPPING:
+                row.move("stopped")
+
+    def _sees_end(self, row: Child) -> Callable[[float], None]:
+        def on_end(now: float) -> None:
+            if row.channel is not None:
+                with suppress(ChannelClosed, WireError):  # its last words
+                    for note in row.channel.receive():
+                        self._note(row, note, now)
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(row.channel.fileno())
+            self._selector.unregister(row.pidfd)
+            self.totals.add(row.beat)
+            row.beat = {}
+            code = row.reap(now)
+            if self.stopping:
+                return
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            log.warning("%s (pid %d) %s and is started again", row.name, row.pid, how)
+            row.restarts += 1
+            if not self._listening and row.restarts >= _FAILED_STARTS:
+                self._failed = f"{row.name} does not start: it {how} {row.restarts} times"
+            self._announce()
+
+        return on_end
+
+    def _tell(self, row: Child, name: str, body: dict[str, Any]) -> None:
+        """Tells a child something; one that cannot be told is ended."""
+        if row.channel is None:
+            return
+        try:
+            row.channel.send(name, body)
+        except ChannelClosed:
+            row.kill()
+
+    def _announce(self) -> None:
+        """Tells all who is up."""
+        up = [row for row in self.children if row.state is State.UP]
+        peers = {(row.role, row.shard): row.peer() for row in up}
+        body = Topology(self._slots, peers).to_body()
+        for row in up:
+            self._tell(row, "topology", body)
+
+    def _keep_nodes(self, body: dict[str, Any]) -> None:
+        """Keeps the nodes that dht.0 knows, for its successor and for the next start."""
+        rows = tuple((Endpoint(bytes(row[0])), bytes(row[1])) for row in body.get("nodes", ()))
+        if rows:
+            self._nodes = rows
+            if self._save_nodes is not None:
+                self._save_nodes(rows)
+
+    # Nodes to begin with
+
+    def _look_up(self, wanted: Sequence[nodes.BootstrapNode]) -> None:
+        """Looks up host names in a thread: a resolver that hangs must not hold up the node."""
+        names = []
+        for node in wanted:
+            try:
+                place = endpoint.from_text(node.host, node.port)
+            except ValueError:
+                names.append(node)
+            else:
+                self._bootstrap += ((place, node.key),)
+        if names:
+            threading.Thread(target=self._look_up_names, args=(names,), daemon=True).start()
+
+    def _look_up_names(self, names: list[nodes.BootstrapNode]) -> None:
+        found, self._missing = nodes.resolve(names, _LOOK_UP_S)
+        self._looked_up = found
+        with suppress(OSError):
+            self._waker.send(b"\0")
+
+    def _use_looked_up(self, now: float) -> None:
+        """Gives dht.0 what was found, and tries again later for what was not."""
+        found, self._looked_up = self._looked_up or (), None
+        self._bootstrap += found
+        if self._missing:
+            log.warning("%d bootstrap nodes were not found by name", len(self._missing))
+            self._look_up_at = now + _LOOK_UP_AGAIN_S
+        for row in self.children:
+            if found and row.name == "dht.0" and row.state is State.UP:
+                self._tell(row, "bootstrap", self._bootstrap_body())
+
+    def _bootstrap_body(self) -> dict[str, Any]:
+        return {"nodes": [[place, key] for place, key in self._bootstrap]}
+
+    # Stopping
+
+    def _stop(self) -> None:
+        """Stops all in order: first what brings work in, then those who do it."""
+        self.stopping = True
+        self._stop_some([row for row in self.children if row.role == "broker"])
+        self._stop_some([row for row in self.children if row.role != "broker"])
+        for row in self.children:
+            self._tell(row, "exit", {})
+        self._turns_until(lambda: not any(row.alive for row in self.children), _EXIT_S)
+        for row in self.children:
+            if row.alive:
+                log.warning("%s (pid %d) did not stop in time and is killed", row.name, row.pid)
+
+    def _stop_some(self, rows: list[Child]) -> None:
+        """Asks some to stop and waits until they have said their last word."""
+        for row in rows:
+            row.move("stop")
+            self._tell(row, "stop", {})
+        self._turns_until(lambda: all(row.state is State.STOPPED for row in rows), _STOP_S)
+
+    def _turns_until(self, done: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            self._turn()
+
+    def _status(self) -> dict[str, Any]:
+        return status.report(self)
+
+
+def run(
+    settings: Settings,
+    keys: KeyPair,
+    saved_nodes: Nodes = (),
+    save_nodes: Callable[[Nodes], object] | None = None,
+    on_ready: OnReady | None = None,
+    command: Callable[[str], children.Command] = children.command,
+) -> int:
+    """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
+    start_logging(settings.log_level, settings.log_format)
+    try:
+        bound = sockets.bind(settings.listen, settings.udp_port, settings.tcp_ports)
+    except sockets.BindError as error:
+        print(f"toxmesh: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
+    return node.run(on_ready)

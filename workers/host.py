@@ -1,0 +1,382 @@
+"""The one loop of a worker: take frames, give them to the module, let the answers leave.
+
+No threads, no locks, no shared memory. A turn takes at most a few frames, acknowledges them, runs
+timers, sends what was told to other workers and, once a second, tells the supervisor how it is
+going. This is the one place that catches every exception: a datagram that breaks the module is
+dropped and counted `bug`, never given again, and ten in ten seconds end the worker.
+"""
+
+import contextlib
+import logging
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from core import batch
+from core.endpoint import Endpoint
+from core.entropy import SystemEntropy
+from core.link import child
+from core.link.descriptors import Channel, ChannelClosed, Note
+from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
+from core.messages import Bootstrap
+from core.module import Context, LocalError, Module, ProtocolViolation
+from core.wire import WireError
+from workers.outbox import BROKER, WorkerOutbox
+
+_FRAMES_A_TURN = 4
+_TURNS_WITHOUT_POLL = 16  # of a busy worker, before it looks at the control channel again
+_OWN_A_TURN = 1024  # messages to itself in one turn
+_WITHHOLD_S = 0.25  # how long a worker that is behind may make this one take less in
+_STOP_S = 0.7  # how long a worker that stops may take for what it has in hand
+_NODES_FIRST_S = 5.0  # a dht.0 that dies young has a successor that knows its nodes
+_NODES_INTERVAL_S = 60.0
+_BUGS = 10  # HOUSE: ten in ten seconds end the worker
+_BUG_WINDOW_S = 10.0
+_BUGS_LOGGED = 64  # different ones
+
+log = logging.getLogger("toxmesh.worker")
+
+
+class Desk(Protocol):
+    """What an adapter gets beside the context: the way to the broker."""
+
+    def send_frame(self, kind: int, items: list[Any]) -> None:
+        """Sends a frame of kinds 10-19 to the broker; never dropped while the broker lives."""
+        ...
+
+
+Create = Callable[[Context, Desk], Module]
+"""Makes the module of a role."""
+
+
+class Host:
+    """Runs the module of one worker."""
+
+    def __init__(self, channel: Channel, start: child.Start, create: Create) -> None:
+        self._channel = channel
+        self._start = start
+        self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context = Context(
+            keys=start.keys(),
+            master=start.master_key(),
+            entropy=SystemEntropy(),
+            out=None,  # type: ignore[arg-type]  # the outbox needs the context's slots
+            shard=start.shard,
+            options=start.options,
+            started=start.started,
+            unix_offset=start.unix_offset,
+        )
+        sockets = list(zip(start.udp, start.families, strict=True))
+        self.out = WorkerOutbox(start.role, start.shard, sockets, self.context.slots)
+        self.context.out = self.out
+        self.module = create(self.context, self.out)
+        self._inlet = Inlet(self._zmq, start.path, self.out.drops)
+        self._poller = zmq.Poller()
+        self._poller.register(self._inlet.socket, zmq.POLLIN)
+        self._poller.register(channel.fileno(), zmq.POLLIN)
+        self._names: dict[int, tuple[str, int]] = {}  # from generation
+        self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
+        self._withheld_since: float | None = None
+        self._packets = 0
+        self._bugs: deque[float] = deque(maxlen=_BUGS)
+        self._bugs_seen: set[tuple[str, str]] = set()
+        self._next_beat = 0.0
+        self._next_nodes = time.monotonic() + _NODES_FIRST_S
+        self._stop_by: float | None = None
+        self._stopped = False
+        self._exit: int | None = None
+        # Modules have these or not; whoever has none is not asked.
+        self._handle_packet = self.module.handle_packet
+        self._handle_frame: Callable[[int, list[Any], float], None] | None = self._optional(
+            "handle_frame"
+        )
+        self._snapshot: Callable[[], dict[str, Any]] | None = self._optional("snapshot")
+        self._nodes: Callable[[], tuple[tuple[bytes, bytes], ...]] | None = self._optional(
+            "nodes_to_save"
+        )
+        self._handle_topology: Callable[[float], None] | None = self._optional("handle_topology")
+        self._handle_stop: Callable[[float], None] | None = self._optional("handle_stop")
+
+    def _optional(self, name: str) -> Any:
+        """Returns a method that a module may have, or None."""
+        return getattr(self.module, name, None)
+
+    def run(self, notes: list[Note]) -> int:
+        """Runs until told to stop, and returns the exit code."""
+        try:
+            self._channel.send("ready", {})
+            for note in notes:
+                self._note(note)
+            busy = 0
+            while self._exit is None:
+                more = self._turn()
+                busy = busy + 1 if more else 0
+                if not more or busy >= _TURNS_WITHOUT_POLL:
+                    busy = 0
+                    self._wait(0 if more else self._patience())
+        except ChannelClosed:
+            log.info("the supervisor is gone, so this worker stops")
+            with contextlib.suppress(ChannelClosed):
+                self._finish()
+        self._inlet.close()
+        for box in self.out.mailboxes.values():
+            box.connect(None)
+        self._zmq.term()
+        return self._exit or 0
+
+    def _turn(self) -> bool:
+        """Does one turn; returns whether there is more to do at once."""
+        now = time.monotonic()
+        count = 0
+        while count < _FRAMES_A_TURN:
+            frame = self._inlet.receive()
+            if frame is None:
+                break
+            count += 1
+            self._take(frame, now)
+        when = self.module.next_timer()
+        if when is not None and when <= now:
+            self.out.begin(-1)
+            self._guard("timer", 0, self.module.handle_timer, now)
+        own = self.out.own
+        for _ in range(min(len(own), _OWN_A_TURN)):
+            self.out.begin(-1)
+            self._guard("message", 0, self.module.handle_message, own.popleft(), now)
+        self.out.flush()
+        self.out.pump()
+        if self._handled:
+            self._acknowledge(now)
+        if now >= self._next_beat:
+            self._beat(now)
+        if self._stop_by is not None and not self._stopped:
+            self._stop(now, count == 0)
+        return count == _FRAMES_A_TURN or bool(own)
+
+    def _take(self, frame: batch.Frame, now: float) -> None:
+        """Handles one frame; its sequence is acknowledged at the end of the turn."""
+        kind = frame.kind
+        if kind == ACK:
+            name = self._names.get(frame.generation)
+            if name is not None:
+                self.out.mailboxes[name].acknowledged(frame.items[0])
+            return
+        if kind == batch.DATAGRAMS:
+            self._datagrams(frame, now)
+        elif kind == batch.MESSAGES:
+            self.out.begin(-1)
+            try:
+                rows = batch.messages(frame.items)
+            except WireError as error:
+                self.out.drops[f"bad_message:{error.packet}"] += 1
+                rows = []
+            for message in rows:
+                self._guard("message", 0, self.module.handle_message, message, now)
+        elif kind in RELAY_KINDS and self._handle_frame is not None:
+            self.out.begin(-1)
+            self._guard("frame", kind, self._handle_frame, kind, frame.items, now)
+        else:
+            self.out.drops["bad_frame"] += 1
+        self._handled[frame.generation] = frame.sequence
+
+    def _datagrams(self, frame: batch.Frame, now: float) -> None:
+        """Gives each datagram of a frame to the module and lets the answers leave."""
+        out = self.out
+        out.begin(frame.socket)
+        handle = self._handle_packet
+        items = frame.items
+        self._packets += len(items) >> 1
+        pairs = iter(items)
+        for source, packet in zip(pairs, pairs, strict=False):
+            try:
+                handle(packet, source, now)
+            except WireError as error:
+                out.drops[f"wire:{error.packet}"] += 1
+            except ProtocolViolation as error:
+                out.drops[error.reason] += 1
+            except Exception:  # the one loop that must outlive any packet
+                self._bug(f"0x{packet[0]:02x}", len(packet), now)
+        out.flush()
+
+    def _guard(self, what: str, size: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Calls the module and counts what it raises, as for datagrams."""
+        try:
+            call(*arguments)
+        except WireError as error:
+            self.out.drops[f"wire:{error.packet}"] += 1
+        except ProtocolViolation as error:
+            self.out.drops[error.reason] += 1
+        except Exception:  # the one loop that must outlive any message
+            if what == "message":
+                what = type(arguments[0]).__name__
+            self._bug(what, size, time.monotonic())
+
+    def _bug(self, kind: str, size: int, now: float) -> None:
+        """Counts a bug, logs it once, and ends the worker after ten in ten seconds."""
+        self.out.drops["bug"] += 1
+        trace = traceback.format_exc()
+        place = (kind, trace[-200:])
+        if place not in self._bugs_seen and len(self._bugs_seen) < _BUGS_LOGGED:
+            self._bugs_seen.add(place)
+            log.error("a bug in handling %s of %d bytes (logged once):\n%s", kind, size, trace)
+        self._bugs.append(now)
+        if len(self._bugs) == _BUGS and now - self._bugs[0] < _BUG_WINDOW_S:
+            log.critical("%d bugs in %d s: this worker ends", _BUGS, _BUG_WINDOW_S)
+            self._exit = child.EXIT_BUGS
+
+    def _acknowledge(self, now: float) -> None:
+        """Acknowledges what was handled; the broker waits a moment while others are behind."""
+        broker = self.out.mailboxes.get(BROKER)
+        withhold = False
+        if self.out.congested:
+            if self._withheld_since is None:
+                self._withheld_since = now
+            withhold = now - self._withheld_since < _WITHHOLD_S
+        else:
+            self._withheld_since = None
+        for generation in list(self._handled):
+            name = self._names.get(generation)
+            if name is None:
+                continue  # its sender is in a topology that is still to come
+            box = self.out.mailboxes[name]
+            if withhold and box is broker:
+                continue
+            sequence = self._handled.pop(generation)
+            if box.outlet is not None:
+                box.outlet.acknowledge(sequence)
+
+    def _patience(self) -> float:
+        """Returns how long to wait for something to happen, in seconds."""
+        now = time.monotonic()
+        until = self._next_beat
+        when = self.module.next_timer()
+        if when is not None and when < until:
+            until = when
+        if self._withheld_since is not None and self._handled:
+            until = min(until, self._withheld_since + _WITHHOLD_S)
+        if self._stop_by is not None and not self._stopped:
+            until = min(until, now + 0.01)
+        return max(0.0, until - now)
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for frames or the supervisor; ZeroMQ counts in whole milliseconds, rounded up."""
+        ready = self._poller.poll(int(seconds * 1000 + 0.999) if seconds > 0 else 0)
+        for source, _ in ready:
+            if isinstance(source, int):
+                for note in self._channel.receive():
+                    self._note(note)
+
+    def _note(self, note: Note) -> None:
+        """Does what the supervisor says."""
+        if note.name == "topology":
+            self._connect(child.Topology.from_body(note.body))
+        elif note.name == "bootstrap":
+            rows = tuple((bytes(row[0]), bytes(row[1])) for row in note.body["nodes"])
+            self.out.begin(-1)
+            now = time.monotonic()
+            self._guard("message", 0, self.module.handle_message, Bootstrap(rows), now)
+        elif note.name == "stop":
+            self._stop_by = time.monotonic() + _STOP_S
+            if self._handle_stop is not None:
+                self._guard("stop", 0, self._handle_stop, time.monotonic())
+        elif note.name == "exit":
+            self._exit = 0
+
+    def _connect(self, topology: child.Topology) -> None:
+        """Connects to new incarnations and lets go of those that are gone."""
+        start = self._start
+        slots = self.context.slots
+        for role in set(slots) - set(topology.slots):
+            del slots[role]
+        slots.update(topology.slots)
+        own = (start.role, start.shard)
+        for name in (set(self.out.mailboxes) | set(topology.peers)) - {own}:
+            peer = topology.peers.get(name)
+            box = self.out.mailbox(name)
+            known = None if box.outlet is None else box.outlet.generation
+            if known == (None if peer is None else peer.generation):
+                continue
+            if known is not None:
+                del self._names[known]
+                self._handled.pop(known, None)
+            if peer is None:
+                box.connect(None)
+                continue
+            box.connect(Outlet(self._zmq, peer.path, start.generation, peer.generation))
+            self._names[peer.generation] = name
+            box.pump()
+        newest = max(self._names, default=0)
+        for generation in [row for row in self._handled if row < newest]:
+            if generation not in self._names:
+                del self._handled[generation]  # its sender died before it was announced here
+        if self._handle_topology is not None:
+            self.out.begin(-1)
+            self._guard("topology", 0, self._handle_topology, time.monotonic())
+
+    def _beat(self, now: float) -> None:
+        """Tells the supervisor that this worker lives, and its counters."""
+        self._next_beat = now + child.BEAT_INTERVAL
+        if self._channel.blocked:
+            self._channel.flush()
+            return  # the supervisor does not read: what it missed is in the next beat
+        self._channel.send("beat", self._counters())
+        if self._nodes is not None and now >= self._next_nodes:
+            self._next_nodes = now + _NODES_INTERVAL_S
+            self._channel.send("nodes", {"nodes": self._nodes_to_save()})
+
+    def _counters(self) -> dict[str, Any]:
+        """Returns what a heartbeat tells; all counters run from the start of this incarnation."""
+        out = self.out
+        snapshot: dict[str, Any] = {}
+        if self._snapshot is not None:
+            try:
+                snapshot = self._snapshot()
+            except Exception:  # a view of the state must not end what it shows
+                self._bug("snapshot", 0, time.monotonic())
+        return {
+            "packets": self._packets,
+            "sent": [[kind, count] for kind, count in enumerate(out.kinds_sent) if count],
+            "drops": dict(out.drops),
+            "busy": time.process_time(),
+            "rss": child.rss(),
+            "waiting": sum(len(box) for box in out.mailboxes.values()),
+            "snapshot": child.plain(snapshot),
+        }
+
+    def _nodes_to_save(self) -> list[list[bytes]]:
+        if self._nodes is None:
+            return []
+        try:
+            return [[bytes(Endpoint(row[0])), bytes(row[1])] for row in self._nodes()]
+        except Exception:  # nothing to save is better than no orderly stop
+            self._bug("nodes_to_save", 0, time.monotonic())
+            return []
+
+    def _stop(self, now: float, quiet: bool) -> None:
+        """Says that this worker has stopped once nothing is in hand, or its time is over."""
+        assert self._stop_by is not None
+        if now < self._stop_by and not (quiet and self.out.idle and not self._handled):
+            return
+        self._stopped = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """Says the last words: counters and nodes to save."""
+        self.out.flush()
+        body = self._counters()
+        body["nodes"] = self._nodes_to_save()
+        self._channel.send("stopped", body)
+
+
+def main(name: str, create: Create) -> int:
+    """Runs a worker process: `create` makes the module of its role."""
+    try:
+        channel, start, notes = child.begin()
+    except ChannelClosed:
+        return 0
+    if start.role != name:
+        raise LocalError(f"a worker for {name} was told to be {start.role}")
+    return Host(channel, start, create).run(notes)

@@ -1,0 +1,132 @@
+"""Where a worker's modules put their effects: straight into send slots, and into mailboxes."""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+from core.link.frames import Mailbox
+from core.link.mmsg import Sender, name_size, sender
+from core.messages import MESSAGE_NUMBERS, Message
+from core.module import LocalError
+from core.slots import SlotTable
+
+BROKER = ("broker", 0)
+
+
+class WorkerOutbox:
+    """The outbox of one worker: datagrams leave by sendmmsg, messages in frames at a turn's end."""
+
+    def __init__(
+        self,
+        role: str,
+        shard: int,
+        sockets: list[tuple[int, int]],
+        slots: dict[str, SlotTable],
+    ) -> None:
+        """`sockets`: descriptor and address family of each; `slots` is kept up to date."""
+        self.drops: Counter[str] = Counter()
+        self.kinds_sent = [0] * 256
+        self.own: deque[Message] = deque()
+        self.mailboxes: dict[tuple[str, int], Mailbox] = {}
+        self._own_name = (role, shard)
+        self._slots = slots
+        self._senders: list[Sender] = [sender(fd, family, self.drops) for fd, family in sockets]
+        self._sizes = [name_size(family) for _, family in sockets]
+        self._by_size: dict[int, Sender] = {}
+        for size, row in zip(self._sizes, self._senders, strict=True):
+            self._by_size.setdefault(size, row)  # the first socket of a family is its default
+        self._current: Sender | None = None
+        self._current_size = 0
+
+    def begin(self, socket: int) -> None:
+        """Makes answers leave through the socket with this index; -1: each family's default."""
+        if 0 <= socket < len(self._senders):
+            self._current = self._senders[socket]
+            self._current_size = self._sizes[socket]
+        else:
+            self._current = None
+            self._current_size = 0
+
+    def send(self, endpoint: bytes, packet: bytes) -> None:
+        """Puts a datagram into a send slot."""
+        size = len(endpoint)
+        row = self._current if size == self._current_size else self._by_size.get(size)
+        if row is None:
+            self.drops["no_socket_for_family"] += 1
+            return
+        self.kinds_sent[packet[0]] += 1
+        row.send(endpoint, packet)
+
+    def flush(self) -> None:
+        """Lets all datagrams leave."""
+        for row in self._senders:
+            row.flush()
+
+    def tell(self, role: str, key: bytes, message: Message) -> None:
+        """Tells the shard of `role` that owns `key`."""
+        if role == "broker":
+            self._put(BROKER, message)
+            return
+        table = self._slots.get(role)
+        if table is None:
+            self.drops[f"told_nobody:{role}"] += 1
+            return
+        self._put((role, table.shard_of(key)), message)
+
+    def tell_shard(self, role: str, shard: int, message: Message) -> None:
+        """Tells one shard by number."""
+        table = self._slots.get(role)
+        if role != "broker" and (table is None or shard not in table.shards):
+            self.drops[f"told_nobody:{role}"] += 1
+            return
+        self._put((role, shard), message)
+
+    def tell_all(self, role: str, message: Message) -> None:
+        """Tells every shard of `role` but this worker itself."""
+        for name in self._shards(role):
+            if name != self._own_name:
+                self._put(name, message)
+
+    def _shards(self, role: str) -> Iterator[tuple[str, int]]:
+        table = self._slots.get(role)
+        if table is not None:
+            for shard in sorted(set(table.shards)):
+                yield role, shard
+
+    def mailbox(self, name: tuple[str, int]) -> Mailbox:
+        """Returns the mailbox of a role and shard."""
+        box = self.mailboxes.get(name)
+        if box is None:
+            box = self.mailboxes[name] = Mailbox(name[0], self.drops)
+        return box
+
+    def _put(self, name: tuple[str, int], message: Message) -> None:
+        number = MESSAGE_NUMBERS.get(type(message))
+        if number is None:
+            raise LocalError(f"{type(message).__name__} is no registered message")
+        if name == self._own_name:
+            self.own.append(message)
+        else:
+            self.mailbox(name).put(number, message)
+
+    def send_frame(self, kind: int, items: list[Any]) -> None:
+        """Sends a frame of kinds 10-19 to the broker."""
+        self.mailbox(BROKER).put_frame(kind, items)
+
+    def pump(self) -> None:
+        """Sends what was told, as far as the receivers keep up."""
+        for box in self.mailboxes.values():
+            if len(box):
+                box.pump()
+
+    @property
+    def congested(self) -> bool:
+        """Whether some receiver is behind so far that less should be taken in."""
+        return any(box.congested for box in self.mailboxes.values() if box.outlet is not None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was told has arrived, or has nobody to arrive at."""
+        return not self.own and all(
+            box.idle for box in self.mailboxes.values() if box.outlet is not None
+        )
