@@ -1,0 +1,127 @@
+"""Announces of group peers, by chat id: how a group is found by those who know only its id."""
+
+from collections import Counter, OrderedDict
+
+from core.endpoint import Endpoint, prefix_of
+
+LIFE_S = 30  # c-toxcore group_announce.c: GCA_ANNOUNCE_SAVE_TIMEOUT
+MAX_PEERS = 16  # c-toxcore group_announce.h: GCA_MAX_SAVED_ANNOUNCES_PER_GC
+MAX_SENT = 4  # c-toxcore group_announce.h: GCA_MAX_SENT_ANNOUNCES
+MAX_ANNOUNCE = 104  # c-toxcore group_announce.h: GCA_ANNOUNCE_MAX_SIZE; key 32, flags 2, 19, 51
+DEFAULT_CAPACITY = 10_000  # chats a shard; without a bound in the reference
+DEFAULT_BUDGET = 256  # chats that may have been opened from one source prefix
+
+
+def read_announce(data: bytes) -> bytes | None:
+    """Returns the group announce at the start of `data`, or None if there is no valid one.
+
+    Layout: peer key 32, has address 1, relay count 1 (at most 1), packed UDP address if it has one,
+    packed node if there is a relay. One that names neither leads nowhere and is refused (the
+    reference stores it and then fails to send it to others).
+    """
+    size = len(data)
+    if size < 34 or data[33] > 1 or not (data[32] or data[33]):
+        return None
+    end = 34
+    if data[32]:
+        family = data[end] if end < size else -1
+        end += {2: 7, 10: 19}.get(family, size)
+    if data[33]:
+        family = data[end] if end < size else -1
+        end += {2: 39, 10: 51, 130: 39, 138: 51}.get(family, size)
+    return bytes(data[:end]) if end <= size else None
+
+
+class _Chat:
+    """The peers of one chat, the oldest announce first."""
+
+    __slots__ = ("opened_from", "peers", "since")
+
+    def __init__(self, opened_from: bytes, since: float) -> None:
+        self.opened_from = opened_from
+        self.since = since
+        self.peers: dict[bytes, bytes] = {}  # peer key to whole announce
+
+
+class GroupStore:
+    """Group announces of the chats of one shard.
+
+    Nobody proves anything here: stock clients never send a ping id with a group announce. So all is
+    bounded instead: 16 peers a chat (a peer's new announce replaces its old one, then the oldest
+    goes), a number of chats (the one announced longest ago goes), and chats per source prefix. A
+    chat goes 30 s after its last announce.
+    """
+
+    __slots__ = ("_budget", "_capacity", "_chats", "_opened", "drops")
+
+    def __init__(
+        self,
+        drops: Counter[str],
+        capacity: int = DEFAULT_CAPACITY,
+        budget: int = DEFAULT_BUDGET,
+    ) -> None:
+        self.drops = drops
+        self._capacity = capacity
+        self._budget = budget
+        self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # last announce, oldest first
+        self._opened: Counter[bytes] = Counter()  # live chats by source prefix
+
+    def put(self, chat_id: bytes, announce: bytes, source: Endpoint, now: float) -> bool:
+        """Stores a valid announce; False (and counted) when the source's budget is spent."""
+        self.expire(now)
+        chat = self._chats.get(chat_id)
+        if chat is not None and now - chat.since >= LIFE_S:
+            self._forget(chat_id)
+            chat = None
+        if chat is None:
+            prefix = prefix_of(source)
+            if self._opened[prefix] >= self._budget:
+                self.drops["group_budget"] += 1
+                return False
+            if len(self._chats) >= self._capacity:
+                self._forget(next(iter(self._chats)))
+                self.drops["group_chats_full"] += 1
+            chat = self._chats[chat_id] = _Chat(prefix, now)
+            self._opened[prefix] += 1
+        else:
+            chat.since = now
+            self._chats.move_to_end(chat_id)
+        peer = announce[:32]
+        chat.peers.pop(peer, None)
+        if len(chat.peers) >= MAX_PEERS:
+            del chat.peers[next(iter(chat.peers))]
+        chat.peers[peer] = announce
+        return True
+
+    def newest(self, chat_id: bytes, asker: bytes, now: float) -> list[bytes]:
+        """Returns the up to 4 newest announces of a chat, never those of the peer who asks.
+
+        The reference sends the first four of its ring; the newest are likelier to be alive.
+        """
+        chat = self._chats.get(chat_id)
+        if chat is None or now - chat.since >= LIFE_S:
+            return []
+        found: list[bytes] = []
+        for peer in reversed(chat.peers):
+            if peer != asker:
+                found.append(chat.peers[peer])
+                if len(found) == MAX_SENT:
+                    break
+        return found
+
+    def expire(self, now: float) -> None:
+        """Forgets chats without an announce for 30 s; at most 64 a call, so that none is long."""
+        for _ in range(64):
+            chat_id = next(iter(self._chats), None)
+            if chat_id is None or now - self._chats[chat_id].since < LIFE_S:
+                return
+            self._forget(chat_id)
+
+    def _forget(self, chat_id: bytes) -> None:
+        prefix = self._chats.pop(chat_id).opened_from
+        self._opened[prefix] -= 1
+        if not self._opened[prefix]:
+            del self._opened[prefix]
+
+    def __len__(self) -> int:
+        return len(self._chats)

@@ -1,0 +1,128 @@
+"""The onion module of one shard: gives each packet and message to the part that knows it."""
+
+from collections.abc import Callable
+
+from core.dht.snapshot import NodeSnapshot
+from core.endpoint import Endpoint
+from core.messages import AnnounceAsked, DataAsked, Message, TableChange, TableFull, TableWanted
+from core.module import Context, ProtocolViolation
+from core.onion.announce import Announces
+from core.onion.announce_store import DEFAULT_CAPACITY as ANNOUNCE_CAPACITY
+from core.onion.announce_store import AnnounceStore
+from core.onion.data_announce import DataAnnounces
+from core.onion.data_store import DEFAULT_CAPACITY as DATA_CAPACITY
+from core.onion.data_store import DataStore
+from core.onion.forwarding import Forwarding
+from core.onion.group_store import DEFAULT_CAPACITY as GROUP_CAPACITY
+from core.onion.group_store import GroupStore
+from core.onion.hops import OnionHops
+from core.wire import WireError
+
+SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
+_SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
+_TABLE_PATIENCE_S = 1.0  # between two requests for the node table
+
+Handler = Callable[[bytes, Endpoint, float], None]
+
+
+class OnionModule:
+    """Hops, announce store, group and data announcements and forwarding on one shard."""
+
+    def __init__(
+        self,
+        context: Context,
+        announce_capacity: int = ANNOUNCE_CAPACITY,
+        group_capacity: int = GROUP_CAPACITY,
+        data_capacity: int = DATA_CAPACITY,
+    ) -> None:
+        self.context = context
+        self.out = context.out
+        own = context.keys.public
+        self.shared = context.key_cache()  # one cache for all kinds
+        self.nodes = NodeSnapshot(own)
+        self.hops = OnionHops(context)
+        self.announces = Announces(
+            context,
+            self.shared,
+            self.nodes,
+            AnnounceStore(own, announce_capacity),
+            GroupStore(context.out.drops, group_capacity),
+        )
+        self.data = DataAnnounces(context, self.shared, self.nodes, DataStore(own, data_capacity))
+        self.forwarding = Forwarding(context, self.nodes, self.data)
+        self._next_sweep: float | None = None
+        self._table_asked = float("-inf")
+        self._handlers: dict[int, Handler] = {
+            0x80: self.hops.handle_request_0,
+            0x81: self.hops.handle_request_1,
+            0x82: self.hops.handle_request_2,
+            0x83: self.announces.handle_announce_request,
+            0x85: self.announces.handle_data_request,
+            0x87: self.announces.handle_group_announce_request,
+            0x8C: self.hops.handle_response_3,
+            0x8D: self.hops.handle_response_2,
+            0x8E: self.hops.handle_response_1,
+            0x90: self.forwarding.handle_forward_request,
+            0x91: self.forwarding.handle_forwarding,
+            0x92: self.forwarding.handle_forward_reply,
+            0x93: self.data.handle_request,
+            0x95: self.data.handle_request,
+            0x97: self.data.handle_request,
+        }
+
+    def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Takes one datagram of the onion kinds; refusals are counted in `out.drops`.
+
+        Raises WireError for an empty datagram and ProtocolViolation for a kind of another module.
+        """
+        if not packet:
+            raise WireError("onion", "no bytes")
+        handler = self._handlers.get(packet[0])
+        if handler is None:
+            raise ProtocolViolation("onion_kind")
+        handler(packet, source, now)
+
+    def handle_message(self, message: Message, now: float) -> None:
+        """Takes requests that other shards opened, and the node table of dht.0."""
+        if isinstance(message, AnnounceAsked):
+            self.announces.handle_asked(message, now)
+        elif isinstance(message, DataAsked):
+            self.data.handle_asked(message, now)
+        elif isinstance(message, TableFull):
+            self.nodes.handle_full(message)
+        elif isinstance(message, TableChange):
+            if not self.nodes.handle_change(message):
+                self._want_table(now)
+        else:
+            raise ProtocolViolation("onion_message")
+
+    def _want_table(self, now: float) -> None:
+        if now - self._table_asked >= _TABLE_PATIENCE_S:
+            self._table_asked = now
+            self.out.tell_shard("dht", 0, TableWanted("onion", self.context.shard))
+
+    def handle_timer(self, now: float) -> None:
+        """Forgets what is too old, a bounded number at a time, and asks for a missing table."""
+        if self._next_sweep is not None and now < self._next_sweep:
+            return
+        swept = self.announces.entries.expire(now, _SWEEP_LIMIT)
+        swept += self.data.store.expire(now, _SWEEP_LIMIT)
+        self.announces.groups.expire(now)
+        if self.nodes.version is None:
+            self._want_table(now)
+        self._next_sweep = now + (SWEEP_INTERVAL_S if swept < _SWEEP_LIMIT else 0.05)
+
+    def next_timer(self) -> float | None:
+        """Returns when the next sweep is due: at once before the first."""
+        return 0.0 if self._next_sweep is None else self._next_sweep
+
+    def snapshot(self) -> dict[str, int]:
+        """Returns the sizes of what this shard keeps, for `ops`."""
+        return {
+            "announce_entries": len(self.announces.entries),
+            "group_chats": len(self.announces.groups),
+            "data_entries": len(self.data.store),
+            "shared_keys": len(self.shared),
+            "shared_key_misses": self.shared.misses,
+            "nodes": len(self.nodes.rows),
+        }

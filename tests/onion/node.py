@@ -1,0 +1,153 @@
+"""Onion nodes in one process: modules on N shards routed as the broker does, and a network."""
+
+from collections import Counter
+
+from core.batch import messages, rows
+from core.crypto import KeyPair, SecretKey
+from core.endpoint import Endpoint, from_text
+from core.entropy import SeededEntropy
+from core.messages import Message, NodeRow, RelayDeliver, TableFull
+from core.module import Collected, Context, NodeOptions, ProtocolViolation
+from core.onion import Forwarding, OnionHops, OnionModule
+from core.slots import SlotTable
+from core.wire import WireError
+
+PUBLIC = NodeOptions(lan_discovery=False)
+START = 100_000.0  # monotonic seconds at which these nodes start
+
+
+class Node:
+    """A node of onion shards only, and one relay shard's hop."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        shards: int = 1,
+        options: NodeOptions = PUBLIC,
+        known: list[NodeRow] | None = None,
+        **capacities: int,
+    ) -> None:
+        entropy = SeededEntropy(name)
+        self.keys = KeyPair.generate(entropy)
+        self.endpoint = endpoint
+        self.table = SlotTable.even(shards)
+        self.relayed: list[tuple[int, bytes]] = []
+        self.sent: list[tuple[Endpoint, bytes]] = []
+        master = SecretKey(entropy.bytes(32))
+        self.boxes = [Collected() for _ in range(shards + 1)]
+        contexts = [
+            Context(
+                self.keys,
+                master,
+                SeededEntropy(f"{name} {shard}"),
+                self.boxes[shard],
+                shard,
+                {"onion": self.table},
+                options,
+                started=START,
+                unix_offset=1.6e9,
+            )
+            for shard in range(shards + 1)
+        ]
+        self.shards = [OnionModule(context, **capacities) for context in contexts[:-1]]
+        self.relay_hops = OnionHops(contexts[-1])
+        self.relay_forwarding = Forwarding(contexts[-1], self.shards[0].nodes)
+        for module in self.shards:
+            module.handle_message(TableFull(1, self.keys.public, tuple(known or ())), START)
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Refusals of all shards."""
+        return sum((box.drops for box in self.boxes), Counter())
+
+    def shard_of(self, packet: bytes) -> int:
+        """Routes by docs/architecture.md: byte 33 for 80-83 and 87, byte 9 for the others."""
+        place = 33 if packet[0] in (0x80, 0x81, 0x82, 0x83, 0x87) else 9
+        return self.table.shards[packet[place]] if len(packet) > place else 0
+
+    def handle(self, packet: bytes, source: Endpoint, now: float) -> list[tuple[Endpoint, bytes]]:
+        """Gives one datagram to its shard; returns all that the node then sends."""
+        shard = self.shard_of(packet)
+        try:
+            self.shards[shard].handle_packet(packet, source, now)
+        except (ProtocolViolation, WireError) as refused:
+            self.count(shard, refused)
+        return self.settle(now)
+
+    def count(self, shard: int, refused: Exception) -> None:
+        """Counts what a module raised, as the worker does."""
+        reason = refused.reason if isinstance(refused, ProtocolViolation) else "wire"
+        self.boxes[shard].drops[reason] += 1
+
+    def settle(self, now: float) -> list[tuple[Endpoint, bytes]]:
+        """Delivers what shards told each other, through frames, until nothing is left."""
+        sent: list[tuple[Endpoint, bytes]] = []
+        busy = True
+        while busy:
+            busy = False
+            for box in self.boxes:
+                sent += box.sent
+                box.sent.clear()
+                told, box.told = box.told, []
+                for role, to, message in told:
+                    busy = True
+                    self._deliver(role, to, message, now)
+        self.sent += sent
+        return sent
+
+    def _deliver(self, role: str, to: bytes | int | None, message: Message, now: float) -> None:
+        (message,) = messages(rows([message]))  # only what survives a frame
+        if role == "broker":
+            assert isinstance(message, RelayDeliver)
+            self.relayed.append((message.serial, message.frame))
+            return
+        assert role == "onion"
+        assert isinstance(to, bytes)
+        shard = self.table.shard_of(to)
+        try:
+            self.shards[shard].handle_message(message, now)
+        except ProtocolViolation as refused:
+            self.count(shard, refused)
+
+    def timer(self, now: float) -> None:
+        """Runs the timers of all shards."""
+        for module in self.shards:
+            module.handle_timer(now)
+
+
+class Network:
+    """Carries packets between nodes at once; what goes to other addresses is kept in `arrived`."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self.nodes = {node.endpoint: node for node in nodes}
+        self.arrived: list[tuple[Endpoint, bytes]] = []
+        self.carried: list[tuple[Endpoint, Endpoint, bytes]] = []
+
+    def send(self, source: Endpoint, target: Endpoint, packet: bytes, now: float) -> None:
+        """Sends one datagram and carries everything that follows from it."""
+        waiting = [(source, target, packet)]
+        while waiting:
+            row = source, target, packet = waiting.pop(0)
+            self.carried.append(row)
+            node = self.nodes.get(target)
+            if node is None:
+                self.arrived.append((target, packet))
+                continue
+            waiting += [(target, to, answer) for to, answer in node.handle(packet, source, now)]
+
+    def settle(self, node: Node, now: float) -> None:
+        """Carries what a node did outside of handling a datagram."""
+        for to, packet in node.settle(now):
+            self.send(node.endpoint, to, packet, now)
+
+    def take(self) -> list[bytes]:
+        """Returns the packets that arrived outside, and forgets them."""
+        packets = [packet for _, packet in self.arrived]
+        self.arrived.clear()
+        return packets
+
+
+def address(number: int, port: int = 33445) -> Endpoint:
+    """Returns a public IPv4 address."""
+    return from_text(f"203.0.{113 + number // 250}.{1 + number % 250}", port)
