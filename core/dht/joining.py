@@ -1,5 +1,7 @@
 """Finding the network: whom to ask while we know nobody, in which order and how often."""
 
+from collections.abc import Iterable
+
 from core.endpoint import Endpoint
 from core.module import NodeOptions
 
@@ -7,6 +9,7 @@ SAVED_A_STEP = 8  # c-toxcore DHT.c: SAVE_BOOTSTAP_FREQUENCY
 SAVED_STEP_S = 1.0
 FIRST_WAIT_S = 5.0  # between two rounds of the bootstrap nodes; doubled after each
 LAST_WAIT_S = 60.0
+MAX_BOOTSTRAP = 256  # bootstrap nodes kept, with those that become known after the start
 CONNECTED_LOOK_S = 15.0  # how often a connected node looks whether it still is
 
 
@@ -24,6 +27,7 @@ class Joining:
         self._position = 0
         self._bootstrap_at = float("-inf")
         self._wait = FIRST_WAIT_S
+        self._added: list[tuple[Endpoint, bytes]] = []
         self._started = False
         self._connected = False
 
@@ -41,10 +45,20 @@ class Joining:
             self._started = True
             self._bootstrap_at = now
             to_ask += self._bootstrap
+        else:
+            to_ask += self._added
+        self._added = []
         for _ in range(min(SAVED_A_STEP, len(self._saved))):
             to_ask.append(self._saved[self._position % len(self._saved)])
             self._position += 1
         return to_ask
+
+    def add(self, nodes: Iterable[tuple[Endpoint, bytes]]) -> None:
+        """Takes bootstrap nodes that became known after the start; the next step asks them."""
+        room = max(0, MAX_BOOTSTRAP - len(self._bootstrap))
+        fresh = [node for node in nodes if node not in self._bootstrap][:room]
+        self._bootstrap += tuple(fresh)
+        self._added += fresh
 
     def next_step(self, now: float) -> float:
         """Returns when to call step() again."""

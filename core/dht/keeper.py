@@ -17,8 +17,8 @@ from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
 from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
 from core.dht.searches import MAX_OWNERS, Nearest, Rounds, SearchEntry
 from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
-from core.endpoint import Endpoint, is_lan
-from core.messages import Candidate, Message, TableFull, TableWanted
+from core.endpoint import Endpoint, is_lan, to_text
+from core.messages import Bootstrap, Candidate, Message, TableFull, TableWanted
 from core.module import Context
 from core.timers import Timers
 
@@ -84,6 +84,7 @@ class TableKeeper:
         self._beacon = LanBeacon(context.options)
         self._lan_asked = 0
         self._copies_until: float | None = None
+        self._now = 0.0  # of the last packet or timer
         self._timers: Timers[Timer] = Timers()
         self._timers.set(Timer.START, 0.0)
         self._handlers: dict[int, Callable[[bytes, Endpoint, float], None]] = {
@@ -114,6 +115,7 @@ class TableKeeper:
             self._out.drops["dht_unknown_kind"] += 1
             return
         handler(packet, source, now)
+        self._now = now
         self._plan_publishing(now)
 
     def handle_message(self, message: Message, now: float) -> None:
@@ -125,12 +127,16 @@ class TableKeeper:
                 self._out.tell_shard(message.role, message.shard, self._publisher.full())
         elif isinstance(message, TableFull):
             self._adopt(message, now)
+        elif isinstance(message, Bootstrap):
+            self._joining.add((Endpoint(endpoint), key) for endpoint, key in message.nodes)
+            self._timers.bring_forward(Timer.JOIN, now)
         self._plan_publishing(now)
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
         for timer in self._timers.expired(now):
             self._steps[timer](now)
+        self._now = now
         self._plan_publishing(now)
 
     def next_timer(self) -> float | None:
@@ -451,7 +457,7 @@ class TableKeeper:
         client = None if search is None else search.find(key)
         return None if client is None else client.best(now)
 
-    def nodes_to_save(self) -> list[tuple[Endpoint, bytes]]:
+    def nodes_to_save(self) -> tuple[tuple[bytes, bytes], ...]:
         """Returns the addresses of the close list's and fake searches' nodes, at most 2080."""
         nodes: dict[tuple[Endpoint, bytes], None] = {}
         clients = list(self.close)
@@ -462,10 +468,11 @@ class TableKeeper:
                 nodes[association.endpoint, client.key] = None
         for node in self._joining.unused():
             nodes[node] = None
-        return list(nodes)[:MAX_SAVED]
+        return tuple(nodes)[:MAX_SAVED]
 
-    def snapshot(self, now: float) -> dict[str, Any]:
-        """Returns what an operator wants to see of the table."""
+    def snapshot(self) -> dict[str, Any]:
+        """Returns what an operator wants to see of the table, as of the last packet or timer."""
+        now = self._now
         return {
             "close_nodes": sum(self.close.bucket_sizes(now).values()),
             "close_places_used": len(self.close),
@@ -478,7 +485,7 @@ class TableKeeper:
             "pending_requests": len(self.asker.requests),
             "pending_lost": self.asker.lost(),
             "own_addresses": [
-                [endpoint.hex(), voices] for endpoint, voices in own_addresses(self.close, now)
+                [to_text(endpoint), voices] for endpoint, voices in own_addresses(self.close, now)
             ],
         }
 

@@ -1,6 +1,5 @@
 """The DHT module: answers on every shard, and the table on shard 0."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from core.dht.answers import Answers
@@ -75,11 +74,11 @@ class DhtModule:
             return self.keeper.next_timer()
         return self._wanted_at if self.snapshot_of_table.version is None else None
 
-    def nodes_to_save(self) -> list[tuple[Endpoint, bytes]]:
-        """Returns the nodes to come back with after a stop; none on shards without the table."""
-        return self.keeper.nodes_to_save() if self.keeper is not None else []
+    def nodes_to_save(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Returns nodes (endpoint, key) to come back with after a stop; none on other shards."""
+        return self.keeper.nodes_to_save() if self.keeper is not None else ()
 
-    def snapshot(self, now: float) -> Mapping[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator: plain numbers, strings and dicts of them."""
         state: dict[str, Any] = {
             "shard": self._shard,
@@ -90,5 +89,5 @@ class DhtModule:
             "shared_keys": len(self._keys),
         }
         if self.keeper is not None:
-            state["table"] = self.keeper.snapshot(now)
+            state["table"] = self.keeper.snapshot()
         return state
