@@ -20,7 +20,7 @@ def read_announce(data: bytes) -> bytes | None:
     reference stores it and then fails to send it to others).
     """
     size = len(data)
-    if size < 34 or data[33] > 1 or not (data[32] or data[33]):
+    if size < 34 or data[32] > 1 or data[33] > 1 or not (data[32] or data[33]):
         return None
     end = 34
     if data[32]:

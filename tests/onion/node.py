@@ -9,6 +9,7 @@ from core.entropy import SeededEntropy
 from core.messages import Message, NodeRow, RelayDeliver, TableFull
 from core.module import Collected, Context, NodeOptions, ProtocolViolation
 from core.onion import Forwarding, OnionHops, OnionModule
+from core.packets import ROUTES
 from core.slots import SlotTable
 from core.wire import WireError
 
@@ -62,9 +63,10 @@ class Node:
         return sum((box.drops for box in self.boxes), Counter())
 
     def shard_of(self, packet: bytes) -> int:
-        """Routes by docs/architecture.md: byte 33 for 80-83 and 87, byte 9 for the others."""
-        place = 33 if packet[0] in (0x80, 0x81, 0x82, 0x83, 0x87) else 9
-        return self.table.shards[packet[place]] if len(packet) > place else 0
+        """Routes by the packet table; what is too short or foreign goes to the first shard."""
+        route = ROUTES.get(packet[0]) if packet else None
+        place = route.slot_byte if route is not None and route.role == "onion" else None
+        return 0 if place is None or place >= len(packet) else self.table.shards[packet[place]]
 
     def handle(self, packet: bytes, source: Endpoint, now: float) -> list[tuple[Endpoint, bytes]]:
         """Gives one datagram to its shard; returns all that the node then sends."""
