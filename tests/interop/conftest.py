@@ -42,14 +42,17 @@ class MakeClient(Protocol):
 
 
 class MakeNode(Protocol):
-    """Makes a node that ends with the test: "ours" or "bootstrapd"."""
+    """Makes a node that ends with the test: "ours" or "bootstrapd".
+
+    `tcp` False keeps ours from being a relay.
+    """
 
     def __call__(
         self,
         kind: str,
         *,
         workers: str = "dht=1,onion=1,relay=1",
-        udp_port: int | None = None,
+        tcp: bool = True,
         bootstrap: tuple[Bootstrap, ...] = (),
         motd: str = "",
     ) -> Node: ...
@@ -94,7 +97,7 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
         kind: str,
         *,
         workers: str = "dht=1,onion=1,relay=1",
-        udp_port: int | None = None,
+        tcp: bool = True,
         bootstrap: tuple[Bootstrap, ...] = (),
         motd: str = "",
     ) -> Node:
@@ -103,14 +106,14 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
         if kind == "bootstrapd":
             peer = found(peers.bootstrapd)
             node = nodes.start_bootstrapd(
-                peer, folder, udp_port=udp_port, bootstrap=bootstrap, motd=motd or "-"
+                peer, folder, bootstrap=bootstrap, motd=motd or "-"
             )
         else:
             arguments = ("--motd", motd) if motd else ()
             node = nodes.start_ours(
                 folder,
                 workers=workers,
-                udp_port=udp_port,
+                tcp=tcp,
                 bootstrap=bootstrap,
                 arguments=arguments,
             )

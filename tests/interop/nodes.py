@@ -118,6 +118,7 @@ def start_ours(
     workers: str = "dht=1,onion=1,relay=1",
     keys: KeyPair | None = None,
     udp_port: int | None = None,
+    tcp: bool = True,
     bootstrap: tuple[Bootstrap, ...] = (),
     arguments: tuple[str, ...] = (),
 ) -> Node:
@@ -128,7 +129,8 @@ def start_ours(
         _write_keys(state / "keys", keys)
     port = udp_port or free_port()
     command = [sys.executable, "-m", "toxmesh", "run", "--listen", HOST]
-    command += ["--udp-port", str(port), "--tcp-port", str(port), "--state-dir", str(state)]
+    command += ["--udp-port", str(port), "--tcp-port", str(port if tcp else 0)]
+    command += ["--state-dir", str(state)]
     command += ["--no-lan-discovery", "--workers", workers, *arguments]
     for host, other, other_key in bootstrap:
         command += ["--bootstrap", f"{host}:{other}:{other_key.hex().upper()}"]
