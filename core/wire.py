@@ -63,6 +63,7 @@ __all__ = [
     "Field",
     "Fixed",
     "Maybe",
+    "Nested",
     "Number",
     "Packet",
     "Record",
@@ -246,7 +247,7 @@ class Several(Variable):
         return b"".join(one.encode() for one in value)
 
 
-class _Nested(Variable):
+class Nested(Variable):
     """One record inside another: written as an annotation with the record's class."""
 
     def __init__(self, record: "type[Record]") -> None:
@@ -255,9 +256,11 @@ class _Nested(Variable):
         self.text = record.__name__
 
     def read(self, data: bytes, offset: int, end: int, count: int | None) -> tuple[Any, int]:
+        """Reads the record."""
         return self.record.read(data, offset, end)
 
     def write(self, value: "Record") -> bytes:
+        """Returns the record's bytes."""
         return value.encode()
 
 
@@ -281,7 +284,7 @@ def _rule_of(hint: Any) -> tuple[Fixed | Number | Variable, type[Body] | None]:
                 low, high = body.MIN_SIZE + crypto.MAC_SIZE, body.MAX_SIZE + crypto.MAC_SIZE
                 return (Fixed(low) if low == high else Rest(low, high)), body
     if isinstance(hint, type) and issubclass(hint, Record):
-        return _Nested(hint), None
+        return Nested(hint), None
     raise TypeError(f"{hint!r} is no layout")
 
 

@@ -1,6 +1,7 @@
 """The compiler behind `core.wire`: it writes a layout's functions as source and runs that once.
 
-Neighbouring fields of fixed size become one `struct`: a usual packet decodes in a microsecond.
+Neighbouring fields of fixed size become one `struct`: a usual packet decodes in a microsecond. In
+the written source fields are local variables; all other names begin with an underscore.
 """
 
 import struct
@@ -23,7 +24,7 @@ def compile_layout(
     title: str, kind: int | None, fields: list[Field], low: int, high: int
 ) -> dict[str, Callable[..., Any]]:
     """Makes the functions `init`, `decode`, `read` and `encode` of a layout of low-high bytes."""
-    names: dict[str, Any] = {"WireError": WireError, "refuse": _refuse, "new": object.__new__}
+    names: dict[str, Any] = {"_WireError": WireError, "_refuse": _refuse, "_new": object.__new__}
     layout = _Layout(title, kind, _groups_of(fields), low, high, names)
     source = _write_init(fields) + _write_decode(layout) + _write_read(layout)
     source += _write_encode(layout)
@@ -55,53 +56,53 @@ def _given(fields: list[Field]) -> list[str]:
 
 def _write_init(fields: list[Field]) -> list[str]:
     given = _given(fields)
-    lines = [f"def init({', '.join(['self', *given])}):"]
-    return lines + ([f"    self.{name} = {name}" for name in given] or ["    pass"])
+    lines = [f"def init({', '.join(['_self', *given])}):"]
+    return lines + ([f"    _self.{name} = {name}" for name in given] or ["    pass"])
 
 
 def _write_decode(layout: _Layout) -> list[str]:
     title, kind, groups, low, high, _ = layout
     exact = low == high
     lines = [
-        "def decode(cls, data):",
-        "    end = len(data)",
-        f"    if {f'end != {low}' if exact else f'not {low} <= end <= {high}'}:",
-        f"        raise WireError({title!r}, "
-        f"f'has {{end}} bytes, not {low if exact else f'{low}-{high}'}')",
+        "def decode(_cls, _data):",
+        "    _end = len(_data)",
+        f"    if {f'_end != {low}' if exact else f'not {low} <= _end <= {high}'}:",
+        f"        raise _WireError({title!r}, "
+        f"f'has {{_end}} bytes, not {low if exact else f'{low}-{high}'}')",
     ]
     if kind is not None:
         lines += [
-            f"    if data[0] != {kind}:",
-            f"        raise WireError({title!r}, f'first byte {{data[0]}} is not {kind}')",
+            f"    if _data[0] != {kind}:",
+            f"        raise _WireError({title!r}, f'first byte {{_data[0]}} is not {kind}')",
         ]
     lines += _write_fields(layout, 0 if kind is None else 1)
     if any(isinstance(group[0].rule, Variable) for group in groups):
         lines += [
-            "    if offset != end:",
-            f"        raise WireError({title!r}, f'{{end - offset}} bytes too many, not 0')",
+            "    if _offset != _end:",
+            f"        raise _WireError({title!r}, f'{{_end - _offset}} bytes too many, not 0')",
         ]
-    return [*lines, *_write_new(layout), "    return self"]
+    return [*lines, *_write_new(layout), "    return _self"]
 
 
 def _write_read(layout: _Layout) -> list[str]:
     title, kind, _, low, _, _ = layout
     lines = [
-        "def read(cls, data, offset, end):",
-        f"    if end - offset < {low}:",
-        f"        raise WireError({title!r}, f'{{end - offset}} bytes are left of {low}')",
+        "def read(_cls, _data, _offset, _end):",
+        f"    if _end - _offset < {low}:",
+        f"        raise _WireError({title!r}, f'{{_end - _offset}} bytes are left of {low}')",
     ]
     if kind is not None:
         lines += [
-            f"    if data[offset] != {kind}:",
-            f"        raise WireError({title!r}, f'first byte {{data[offset]}} is not {kind}')",
-            "    offset += 1",
+            f"    if _data[_offset] != {kind}:",
+            f"        raise _WireError({title!r}, f'first byte {{_data[_offset]}} is not {kind}')",
+            "    _offset += 1",
         ]
-    return [*lines, *_write_fields(layout, None), *_write_new(layout), "    return self, offset"]
+    return [*lines, *_write_fields(layout, None), *_write_new(layout), "    return _self, _offset"]
 
 
 def _write_new(layout: _Layout) -> list[str]:
     given = [name for group in layout.groups for name in _given(group)]
-    return ["    self = new(cls)", *(f"    self.{name} = {name}" for name in given)]
+    return ["    _self = _new(_cls)", *(f"    _self.{name} = {name}" for name in given)]
 
 
 def _write_fields(layout: _Layout, start: int | None) -> list[str]:
@@ -112,28 +113,28 @@ def _write_fields(layout: _Layout, start: int | None) -> list[str]:
         rule = group[0].rule
         if isinstance(rule, Variable):
             if start is not None:
-                lines.append(f"    offset = {start}")
+                lines.append(f"    _offset = {start}")
                 start = None
             tail = layout.groups[place + 1] if rule.greedy and layout.groups[place + 1 :] else []
             suffix = sum(field.rule.low for field in tail)
-            stop = f"end - {suffix}" if suffix else "end"
+            stop = f"_end - {suffix}" if suffix else "_end"
             lines += _write_variable(layout, group[0].name, rule, stop, counters)
             continue
         size = sum(field.rule.low for field in group)
-        unpack = f"unpack_{place}"
+        unpack = f"_unpack_{place}"
         form = ">" + "".join(field.format for field in group)
         layout.names[unpack] = struct.Struct(form).unpack_from
         targets = ", ".join(field.name for field in group) + ","
         if start is not None:
-            lines.append(f"    {targets} = {unpack}(data, {start})")
+            lines.append(f"    {targets} = {unpack}(_data, {start})")
             start += size
         else:
             lines += [
-                f"    if end - offset < {size}:",
-                f"        raise WireError({layout.title!r}, "
-                f"f'{{end - offset}} bytes are left of {size}')",
-                f"    {targets} = {unpack}(data, offset)",
-                f"    offset += {size}",
+                f"    if _end - _offset < {size}:",
+                f"        raise _WireError({layout.title!r}, "
+                f"f'{{_end - _offset}} bytes are left of {size}')",
+                f"    {targets} = {unpack}(_data, _offset)",
+                f"    _offset += {size}",
             ]
         for field in group:
             lines += _write_check(layout.title, field)
@@ -147,16 +148,16 @@ def _write_variable(
 ) -> list[str]:
     if type(rule) is Rest and not rule.sizes:  # the usual tail, without a call
         return [
-            f"    size = {stop} - offset",
-            f"    if not {rule.low} <= size <= {rule.high}:",
-            f"        raise WireError({layout.title!r}, "
-            f"f'{name} has {{size}} bytes, not {rule.low}-{rule.high}')",
-            f"    {name} = data[offset:{stop}]",
-            f"    offset = {stop}",
+            f"    _size = {stop} - _offset",
+            f"    if not {rule.low} <= _size <= {rule.high}:",
+            f"        raise _WireError({layout.title!r}, "
+            f"f'{name} has {{_size}} bytes, not {rule.low}-{rule.high}')",
+            f"    {name} = _data[_offset:{stop}]",
+            f"    _offset = {stop}",
         ]
-    layout.names[f"read_{name}"] = rule.read
+    layout.names[f"_read_{name}"] = rule.read
     count = counters.get(name, "None")
-    return [f"    {name}, offset = read_{name}(data, offset, {stop}, {count})"]
+    return [f"    {name}, _offset = _read_{name}(_data, _offset, {stop}, {count})"]
 
 
 def _outside(name: str, rule: Number) -> str:
@@ -175,43 +176,43 @@ def _write_check(title: str, field: Field) -> list[str]:
         return []
     return [
         f"    if {test}:",
-        f"        raise WireError({title!r}, f'{name} {{{name}}} is not {wanted}')",
+        f"        raise _WireError({title!r}, f'{name} {{{name}}} is not {wanted}')",
     ]
 
 
 def _write_encode(layout: _Layout) -> list[str]:
     title, kind, groups, _, high, names = layout
     everything = [field for group in groups for field in group]
-    lines = ["def encode(self):"]
-    lines += [f"    {one.name} = self.{one.name}" for one in everything if one.value is None]
+    lines = ["def encode(_self):"]
+    lines += [f"    {one.name} = _self.{one.name}" for one in everything if one.value is None]
     parts: list[str] = []
     for place, group in enumerate(groups):
         rule = group[0].rule
         if isinstance(rule, Variable):
-            names[f"write_{group[0].name}"] = rule.write
-            parts.append(f"write_{group[0].name}({group[0].name})")
+            names[f"_write_{group[0].name}"] = rule.write
+            parts.append(f"_write_{group[0].name}({group[0].name})")
             continue
         headed = place == 0 and kind is not None
         form = ">" + ("B" if headed else "") + "".join(field.format for field in group)
-        names[f"pack_{place}"] = struct.Struct(form).pack
+        names[f"_pack_{place}"] = struct.Struct(form).pack
         values = ", ".join(one.name if one.value is None else str(one.value) for one in group)
-        parts.append(f"pack_{place}({f'{kind}, ' if headed else ''}{values})")
+        parts.append(f"_pack_{place}({f'{kind}, ' if headed else ''}{values})")
         tests = [test for field in group for test in _encode_tests(field)]
         if tests:
-            names[f"fields_{place}"] = tuple(group)
+            names[f"_fields_{place}"] = tuple(group)
             lines += [
                 f"    if {' or '.join(tests)}:",
-                f"        refuse({title!r}, fields_{place}, ({values},))",
+                f"        _refuse({title!r}, _fields_{place}, ({values},))",
             ]
     if kind is not None and (not groups or isinstance(groups[0][0].rule, Variable)):
         parts.insert(0, repr(bytes([kind])))
-    lines.append(f"    data = {' + '.join(parts) or repr(b'')}")
+    lines.append(f"    _data = {' + '.join(parts) or repr(b'')}")
     if (kind is not None) + sum(field.rule.high for field in everything) > high:
         lines += [
-            f"    if len(data) > {high}:",
-            f"        raise ValueError(f'{title} has {{len(data)}} bytes, over {high}')",
+            f"    if len(_data) > {high}:",
+            f"        raise ValueError(f'{title} has {{len(_data)}} bytes, over {high}')",
         ]
-    return [*lines, "    return data"]
+    return [*lines, "    return _data"]
 
 
 def _encode_tests(field: Field) -> list[str]:
