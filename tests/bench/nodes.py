@@ -1,0 +1,307 @@
+"""The nodes under test: started with a known key on loopback, pinned, weighed, and stopped."""
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from core import endpoint as endpoints
+from core.endpoint import Endpoint
+from tests.bench.clients import Clients
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 8.0
+
+
+class NodeError(Exception):
+    """The node under test could not be started; the text says why."""
+
+
+def free_port() -> int:
+    """Returns a port that neither UDP nor TCP uses at this moment."""
+    for _ in range(50):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.bind((HOST, 0))
+            port: int = tcp.getsockname()[1]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                try:
+                    udp.bind((HOST, port))
+                except OSError:
+                    continue
+                return port
+    raise NodeError("no port is free for UDP and TCP at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What the processes of a node have used up so far."""
+
+    cpu_s: float
+    rss: dict[str, int]  # by process name; bytes
+
+
+class Node:
+    """One node under test: our own or the reference's; a context manager that stops it."""
+
+    name = ""
+
+    def __init__(self, clients: Clients, core: int | None) -> None:
+        self.clients = clients
+        self.core = core
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        self.udp_port = free_port()
+        self.tcp_port = free_port()
+        self._log = (self.folder / "log").open("wb")
+        self._process: psutil.Popen | None = None
+
+    @property
+    def target(self) -> Endpoint:
+        """Where its UDP socket is."""
+        return endpoints.from_text(HOST, self.udp_port)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the node and waits until it answers."""
+        raise NotImplementedError
+
+    def _spawn(self, command: list[str], stdout: int | None = None) -> psutil.Popen:
+        core = self.core
+        self._process = psutil.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log if stdout is None else stdout,
+            stderr=self._log,
+            cwd=Path(__file__).resolve().parents[2],
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
+        return self._process
+
+    def log_tail(self) -> str:
+        """Returns the last lines of what the node wrote to stderr."""
+        self._log.flush()
+        return (self.folder / "log").read_bytes()[-2000:].decode(errors="replace")
+
+    def tree(self) -> list[psutil.Process]:
+        """Returns all processes of the node."""
+        if self._process is None:
+            return []
+        try:
+            main = psutil.Process(self._process.pid)
+            return [main, *main.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def pin(self) -> None:
+        """Ties every thread of every process of the node to its core, whatever it chose itself."""
+        if self.core is None:
+            return
+        for process in self.tree():
+            try:
+                for thread in process.threads():
+                    os.sched_setaffinity(thread.id, {self.core})
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue
+
+    def label(self, process: psutil.Process) -> str:
+        """Returns the name of one of the node's processes."""
+        return str(process.name())
+
+    def weigh(self) -> Weight:
+        """Returns CPU seconds (with those of children that ended) and RSS of each process."""
+        cpu, rss = 0.0, {}
+        for process in self.tree():
+            try:
+                times = process.cpu_times()
+                cpu += times.user + times.system + times.children_user + times.children_system
+                rss[self.label(process)] = process.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return Weight(cpu, rss)
+
+    def stop(self) -> None:
+        """Ends the node: asked first, killed if it does not follow."""
+        processes = self.tree()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except psutil.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for process in processes:
+            if process.is_running():
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Toxmesh(Node):
+    """Our own node, from this checkout."""
+
+    name = "toxmesh"
+
+    def __init__(
+        self,
+        clients: Clients,
+        core: int | None,
+        workers: str = "dht=1,onion=1,relay=1",
+        extra: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(clients, core)
+        self.workers = workers
+        self.extra = extra
+        self.state = self.folder / "state"
+        self.names: dict[int, str] = {}
+
+    def start(self) -> None:
+        """Starts `toxmesh run` and waits for its ready line."""
+        self.state.mkdir(mode=0o700)
+        keys = self.state / "keys"
+        keys.touch(mode=0o600)
+        keys.write_bytes(self.clients.keys_file())
+        process = self._spawn(
+            [
+                sys.executable, "-m", "toxmesh", "run", "--listen", HOST,
+                "--udp-port", str(self.udp_port),
+                "--tcp-port", "0" if "relay=0" in self.workers else str(self.tcp_port),
+                "--state-dir", str(self.state), "--no-lan-discovery",
+                "--workers", self.workers, *self.extra,
+            ],
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        end = time.monotonic() + START_TIMEOUT_S
+        line = b""
+        while not line.endswith(b"\n"):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                raise NodeError(f"no ready line within {START_TIMEOUT_S:.0f} s: {self.log_tail()}")
+            piece = os.read(process.stdout.fileno(), 1)
+            if not piece:
+                raise NodeError(f"it ended with {process.wait()}: {self.log_tail()}")
+            line += piece
+        if not line.startswith(b"ready "):
+            raise NodeError(f"an unexpected first line: {line!r}")
+        self.pin()
+
+    def label(self, process: psutil.Process) -> str:
+        """Names a process by what `ops status` calls it."""
+        if process.pid not in self.names:
+            self.status()
+        return self.names.get(process.pid, f"{process.name()}-{process.pid}")
+
+    def status(self) -> dict[str, object]:
+        """Asks the control door; also learns the names of all processes."""
+        import json
+
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(5)
+            door.connect(str(self.state / "control.sock"))
+            door.sendall(b'{"version": 1, "request": "status"}\n')
+            data = b""
+            while not data.endswith(b"\n"):
+                piece = door.recv(65536)
+                if not piece:
+                    break
+                data += piece
+        reply = json.loads(data)
+        if not reply.get("ok"):
+            raise NodeError(f"ops status: {reply.get('error')}")
+        answer: dict[str, object] = reply["answer"]
+        rows = list(answer["workers"])  # type: ignore[call-overload]  # plain JSON
+        broker = answer.get("broker")
+        if isinstance(broker, dict):
+            rows.append({"name": "broker", **broker})
+        self.names = {row["pid"]: row["name"] for row in rows if row.get("pid")}
+        if self._process is not None:
+            self.names[self._process.pid] = "supervisor"
+        return answer
+
+
+class Bootstrapd(Node):
+    """Debian's tox-bootstrapd."""
+
+    name = "tox-bootstrapd"
+
+    @staticmethod
+    def path() -> str | None:
+        """Returns where it is installed, or None."""
+        return shutil.which("tox-bootstrapd", path="/usr/bin:/usr/sbin:/usr/local/bin")
+
+    def version(self) -> str:
+        """Returns the version it prints."""
+        program = self.path()
+        if program is None:
+            return "not installed"
+        asked = [program, "--version", "--log-backend", "stdout"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        found = re.search(r"[Vv]ersion\D*(\d+)", done.stdout + done.stderr)
+        return f"version {found[1]}" if found else "unknown version"
+
+    def start(self) -> None:
+        """Writes its configuration, starts it, and waits until its TCP port is open."""
+        program = self.path()
+        if program is None:
+            raise NodeError("tox-bootstrapd is not installed")
+        keys = self.folder / "keys"
+        keys.touch(mode=0o600)
+        keys.write_bytes(self.clients.keys_file())
+        config = self.folder / "conf"
+        config.write_text(
+            f"""port = {self.udp_port}
+keys_file_path = "{keys}"
+pid_file_path = "{self.folder / "pid"}"
+enable_ipv6 = false
+enable_ipv4_fallback = true
+enable_lan_discovery = false
+enable_tcp_relay = true
+tcp_relay_ports = [{self.tcp_port}]
+enable_motd = true
+motd = "bench"
+bootstrap_nodes = ()
+"""
+        )
+        process = self._spawn(
+            [program, "--config", str(config), "--foreground", "--log-backend", "stdout"]
+        )
+        end = time.monotonic() + START_TIMEOUT_S
+        while True:
+            with socket.socket() as door:
+                door.settimeout(0.2)
+                if door.connect_ex((HOST, self.tcp_port)) == 0:
+                    break
+            if time.monotonic() > end or process.poll() is not None:
+                raise NodeError(f"it does not listen: {self.log_tail()}")
+            select.select([], [], [], 0.05)
+        self.pin()

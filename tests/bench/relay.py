@@ -1,0 +1,323 @@
+"""Load for the TCP relay: handshakes, and frames between pairs of connections."""
+
+import errno
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+
+from core import crypto
+from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
+from core.entropy import SystemEntropy
+from tests.bench.clients import Client, Clients
+from tests.bench.traffic import Result, source_address
+
+HELLO_SIZE = 96  # bytes of the relay's hello
+STAMP = struct.Struct("!d")
+READ = 65536
+TEMPORARY_KEYS = 512  # key pairs that the connections of the load share
+_entropy = SystemEntropy()
+
+_temporary: list[KeyPair] = []
+
+
+def temporary(i: int) -> KeyPair:
+    """Returns one of a few temporary key pairs; a real client makes its own each time."""
+    if not _temporary:
+        _temporary.extend(KeyPair.generate(_entropy) for _ in range(TEMPORARY_KEYS))
+    return _temporary[i % TEMPORARY_KEYS]
+
+
+@dataclass(slots=True)
+class Connection:
+    """One client's connection to the relay."""
+
+    client: Client
+    index: int
+    sock: socket.socket
+    opened: float
+    shared: SharedKey | None = None
+    send_nonce: int = 0
+    receive_nonce: int = 0
+    inbox: bytearray = field(default_factory=bytearray)
+    outbox: bytearray = field(default_factory=bytearray)
+    link: int = 0  # the link id of its partner
+    linked: bool = False
+    alive: bool = True
+
+    def frame(self, packet: bytes) -> bytes:
+        """Seals one packet under the next nonce."""
+        assert self.shared is not None
+        nonce = Nonce(self.send_nonce.to_bytes(24, "big"))
+        self.send_nonce = (self.send_nonce + 1) % (1 << 192)
+        sealed = crypto.seal(self.shared, nonce, packet)
+        return len(sealed).to_bytes(2, "big") + sealed
+
+    def send(self, data: bytes) -> None:
+        """Writes now what the socket takes, and keeps the rest."""
+        if self.outbox:
+            self.outbox += data
+            return
+        try:
+            done = self.sock.send(data)
+        except BlockingIOError:
+            done = 0
+        except OSError:
+            self.alive = False
+            return
+        if done < len(data):
+            self.outbox += data[done:]
+
+    def flush(self) -> None:
+        """Writes what was kept."""
+        data, self.outbox = bytes(self.outbox), bytearray()
+        self.send(data)
+
+    def read(self) -> None:
+        """Takes in what came."""
+        try:
+            data = self.sock.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.alive = False
+        self.inbox += data
+
+    def greeted(self) -> bool | None:
+        """Reads the relay's hello: None while it is not all there, False if it is not genuine."""
+        if len(self.inbox) < HELLO_SIZE:
+            return None
+        hello = bytes(self.inbox[:HELLO_SIZE])
+        del self.inbox[:HELLO_SIZE]
+        plain = crypto.open_sealed(self.client.shared, hello[:24], hello[24:])
+        if plain is None:
+            return False
+        self.shared = crypto.precompute(temporary(self.index).secret, plain[:32])
+        self.receive_nonce = int.from_bytes(plain[32:], "big")
+        return self.shared is not None
+
+    def packets(self) -> list[bytes]:
+        """Opens all whole frames."""
+        found: list[bytes] = []
+        inbox, position = self.inbox, 0
+        assert self.shared is not None
+        while len(inbox) - position >= 2:
+            size = inbox[position] << 8 | inbox[position + 1]
+            if len(inbox) - position < 2 + size:
+                break
+            sealed = bytes(inbox[position + 2 : position + 2 + size])
+            position += 2 + size
+            nonce = self.receive_nonce.to_bytes(24, "big")
+            self.receive_nonce = (self.receive_nonce + 1) % (1 << 192)
+            plain = crypto.open_sealed(self.shared, nonce, sealed)
+            if plain is None:
+                self.alive = False
+                break
+            found.append(plain)
+        del inbox[:position]
+        return found
+
+
+class RelayLoad:
+    """Connections to one relay."""
+
+    def __init__(self, clients: Clients, address: tuple[str, int], sources: int) -> None:
+        self.clients = clients
+        self.address = address
+        self.sources = sources
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+
+    def close(self) -> None:
+        """Closes everything."""
+        for connection in list(self.connections.values()):
+            self.drop(connection)
+        self.epoll.close()
+
+    def drop(self, connection: Connection) -> None:
+        """Closes one connection."""
+        self.connections.pop(connection.sock.fileno(), None)
+        connection.sock.close()
+
+    def hello(self, index: int, client: Client, base: int) -> bytes:
+        """Makes the 128 bytes with which a connection begins."""
+        nonce = Nonce(_entropy.bytes(24))
+        plain = temporary(index).public + base.to_bytes(24, "big")
+        return client.public + nonce + crypto.seal(client.shared, nonce, plain)
+
+    def open(self, index: int, client: Client, hello: bytes, base: int) -> Connection:
+        """Begins a connection; the hello leaves as soon as it stands."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+        sock.bind((socket.inet_ntoa(source_address(index % self.sources)), 0))
+        connection = Connection(client, index, sock, time.monotonic(), send_nonce=base)
+        error = sock.connect_ex(self.address)
+        if error not in (0, errno.EINPROGRESS):
+            connection.alive = False
+        connection.outbox += hello
+        self.connections[sock.fileno()] = connection
+        self.epoll.register(sock, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        return connection
+
+    def _ready(self, timeout: float) -> list[Connection]:
+        """Reads and writes where that is possible; returns connections with news."""
+        news = []
+        for fd, events in self.epoll.poll(timeout):
+            connection = self.connections.get(fd)
+            if connection is None:
+                continue
+            if events & select.EPOLLOUT and connection.outbox:
+                connection.flush()
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                before = -1
+                while connection.alive and len(connection.inbox) != before:
+                    before = len(connection.inbox)
+                    connection.read()
+                news.append(connection)
+        return news
+
+    def handshakes(self, keys: int, seconds: float, at_once: int = 64) -> Result:
+        """Opens connections, has each prove itself with a ping, and closes it again.
+
+        A handshake counts when the pong has come: then both sides hold the session keys.
+        """
+        result = Result()
+        waiting: set[int] = set()
+        began = time.monotonic()
+        index = 0
+        temporary(0)
+        ping = b"\x04" + (7).to_bytes(8, "big")
+        while True:
+            now = time.monotonic()
+            over = now - began >= seconds
+            if over and (not waiting or now - began > seconds + 1.0):
+                break
+            while not over and len(waiting) < at_once:
+                client = self.clients[index % keys]
+                base = int.from_bytes(_entropy.bytes(24), "big")
+                hello = self.hello(index, client, base)
+                connection = self.open(index, client, hello, base)
+                waiting.add(connection.sock.fileno())
+                index += 1
+                result.sent += 1
+            for connection in self._ready(0.002):
+                fd = connection.sock.fileno()
+                if connection.shared is None:
+                    greeted = connection.greeted()
+                    if greeted:
+                        connection.send(connection.frame(ping))
+                    elif greeted is False:
+                        result.wrong += 1
+                        connection.alive = False
+                if connection.shared is not None and any(
+                    packet == b"\x05" + ping[1:] for packet in connection.packets()
+                ):
+                    result.answers += 1
+                    result.latencies.append(time.monotonic() - connection.opened)
+                    connection.alive = False
+                if not connection.alive:
+                    waiting.discard(fd)
+                    self.drop(connection)
+            for connection in list(self.connections.values()):
+                if now - connection.opened > 3.0:
+                    waiting.discard(connection.sock.fileno())
+                    self.drop(connection)
+        result.seconds = time.monotonic() - began
+        result.lost = result.sent - result.answers
+        self.close()
+        self.epoll = select.epoll()
+        return result
+
+    def connect_pairs(self, count: int, first: int = 0, timeout: float = 15.0) -> int:
+        """Opens `count` connections and links each with its neighbour; returns how many linked."""
+        temporary(0)
+        made: list[Connection] = []
+        end = time.monotonic() + timeout
+        for i in range(first, first + count):
+            client = self.clients[i]
+            base = int.from_bytes(_entropy.bytes(24), "big")
+            connection = self.open(i, client, self.hello(i, client, base), base)
+            made.append(connection)
+            while len(made) % 16 == 0 and connection.shared is None and time.monotonic() < end:
+                self._greet(made)
+        while time.monotonic() < end and any(c.shared is None for c in made):
+            self._greet(made)
+        partner = {id(c): made[i ^ 1] for i, c in enumerate(made[: count & ~1])}
+        for connection in made[: count & ~1]:
+            if connection.shared is not None:
+                key = PublicKey(partner[id(connection)].client.public)
+                connection.send(connection.frame(b"\x00" + key))
+        while time.monotonic() < end and not all(c.linked for c in made):
+            for connection in self._ready(0.01):
+                if connection.shared is None:
+                    continue
+                for packet in connection.packets():
+                    if packet[0] == 0x01:
+                        connection.link = packet[1]
+                    elif packet[0] == 0x02:
+                        connection.linked = True
+        self.partner = partner
+        return sum(c.linked for c in made)
+
+    def _greet(self, made: list[Connection]) -> None:
+        for connection in self._ready(0.01):
+            if connection.shared is None:
+                connection.greeted()
+
+    def start_frames(self, size: int, in_flight: int) -> None:
+        """Puts the first frames on the way: `in_flight` from each linked connection."""
+        self.filler = _entropy.bytes(size - 1 - STAMP.size)
+        for connection in list(self.connections.values()):
+            if connection.linked and connection.link >= 16:
+                self._frames(connection, in_flight)
+
+    def _frames(self, connection: Connection, count: int) -> None:
+        link = bytes((connection.link,))
+        packet = link + STAMP.pack(time.monotonic()) + self.filler
+        connection.send(b"".join([connection.frame(packet) for _ in range(count)]))
+
+    def pump(self, result: Result, timeout: float, more: bool = True) -> None:
+        """Takes in frames; for each, the sender sends another (while `more`)."""
+        ready = self._ready(timeout)
+        now = time.monotonic()
+        size = STAMP.size
+        for connection in ready:
+            if connection.shared is None:
+                continue
+            count = 0
+            for packet in connection.packets():
+                if packet[0] >= 16:
+                    count += 1
+                    if packet[1 + size :] != self.filler:
+                        result.wrong += 1
+                    result.latencies.append(now - STAMP.unpack_from(packet, 1)[0])
+                elif packet[0] == 0x04:
+                    connection.send(connection.frame(b"\x05" + packet[1:]))
+            if count:
+                result.answers += count
+                if more:
+                    result.sent += count
+                    self._frames(self.partner[id(connection)], count)
+            if not connection.alive:
+                result.wrong += 1
+                self.drop(connection)
+
+    def frames(self, size: int, in_flight: int, seconds: float) -> Result:
+        """Keeps `in_flight` frames of `size` bytes (link id included) under way each direction."""
+        result = Result()
+        began = time.monotonic()
+        self.start_frames(size, in_flight)
+        result.sent = in_flight * sum(c.linked for c in self.connections.values())
+        while time.monotonic() - began < seconds:
+            self.pump(result, 0.01)
+        result.seconds = time.monotonic() - began
+        end = time.monotonic() + 1.0
+        while result.answers < result.sent and time.monotonic() < end:
+            self.pump(result, 0.01, more=False)
+        result.lost = result.sent - result.answers
+        return result
