@@ -68,10 +68,21 @@ class Client:
         four, six = self.four, self.six
         return (four is None or four.is_bad(now)) and (six is None or six.is_bad(now))
 
+    def bad_at(self) -> float:
+        """Returns when the node becomes bad unless it answers again."""
+        return max((each.seen for each in self.associations()), default=NEVER) + BAD_NODE_S
+
     def is_fresh_at(self, endpoint: Endpoint, now: float) -> bool:
         """Tells whether the address of the endpoint's family is good."""
         association = self.association(endpoint)
         return association is not None and not association.is_bad(now)
+
+    def is_at(self, endpoint: Endpoint) -> bool:
+        """Tells whether this is one of the node's addresses."""
+        four, six = self.four, self.six
+        return (four is not None and four.endpoint == endpoint) or (
+            six is not None and six.endpoint == endpoint
+        )
 
     def place(self, endpoint: Endpoint, now: float) -> Association:
         """Sets the address of the endpoint's family; it answered at `now`."""

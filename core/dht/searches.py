@@ -72,6 +72,9 @@ class SearchEntry:
         self.key = key
         self.number = number_of(key)
         self.clients: list[Client] = []
+        """Farthest first: random rounds lean towards the end of a list, as in the close list."""
+        self._by_key: dict[bytes, Client] = {}
+        self._none_bad_before = NEVER  # no node of a full list is bad before this time
         self.owners = 1
         self.rounds = Rounds()
         self.to_ask = Nearest(key, to_ask)
@@ -79,10 +82,7 @@ class SearchEntry:
 
     def find(self, key: bytes) -> Client | None:
         """Returns the node with this key."""
-        for client in self.clients:
-            if client.key == key:
-                return client
-        return None
+        return self._by_key.get(key)
 
     def is_fresh(self, key: bytes, endpoint: Endpoint, now: float) -> bool:
         """Tells whether the node is here and good in the endpoint's family."""
@@ -91,21 +91,21 @@ class SearchEntry:
 
     def wants(self, key: bytes, endpoint: Endpoint, now: float) -> bool:
         """Tells whether take() would take this node: a free or bad place, or a farther node."""
-        if key != self.key and not is_lan(endpoint):
-            prefix = prefix_of(endpoint)
-            if same_prefix(self.clients, prefix, now) >= MAX_PREFIX_IN_LIST:
-                return False
-        if len(self.clients) < MAX_CLIENTS:
+        if len(self.clients) >= MAX_CLIENTS and self._to_replace(number_of(key), now) is None:
+            return False
+        if key == self.key or is_lan(endpoint):
             return True
-        return self._to_replace(number_of(key), now) is not None
+        return same_prefix(self.clients, prefix_of(endpoint), now) < MAX_PREFIX_IN_LIST
 
     def _to_replace(self, number: int, now: float) -> Client | None:
         """Returns the node that gives way: a bad one, else the farthest if `number` is nearer."""
+        if now >= self._none_bad_before:
+            for client in self.clients:
+                if client.is_bad(now):
+                    return client
+            self._none_bad_before = min(client.bad_at() for client in self.clients)
+        farthest = self.clients[0]
         target = self.number
-        bad = [client for client in self.clients if client.is_bad(now)]
-        if bad:
-            return max(bad, key=lambda client: client.number ^ target)
-        farthest = max(self.clients, key=lambda client: client.number ^ target)
         return farthest if number ^ target < farthest.number ^ target else None
 
     def take(self, key: bytes, endpoint: Endpoint, now: float) -> Client | None:
@@ -115,9 +115,10 @@ class SearchEntry:
             client.update(endpoint, now)
             return client
         # The same address with another key: that node was restarted under a new one.
-        for other in list(self.clients):
-            if any(association.endpoint == endpoint for association in other.associations()):
+        for other in self.clients:
+            if other.is_at(endpoint):
                 self._drop(other)
+                break
         if not self.wants(key, endpoint, now):
             return None
         if len(self.clients) >= MAX_CLIENTS:
@@ -128,12 +129,14 @@ class SearchEntry:
         client = Client(key)
         client.place(endpoint, now)
         self.clients.append(client)
-        # Farthest first: random rounds lean towards the end of the list, as in the close list.
+        self._by_key[key] = client
+        self._none_bad_before = min(self._none_bad_before, client.bad_at())
         self.clients.sort(key=lambda other: other.number ^ self.number, reverse=True)
         return client
 
     def _drop(self, client: Client) -> None:
         self.clients.remove(client)
+        del self._by_key[client.key]
         self._dirty.add(client.key)
 
     def clear(self) -> None:
