@@ -1,0 +1,491 @@
+"""The TCP half of the broker: streams in and out, and the commits of relay workers.
+
+It reads and writes, keeps what has to survive a worker (`Connection`), and knows who is linked to
+whom (`Directory`). It has no key and opens nothing: what a frame means, a relay worker says in its
+commit, and a commit is applied whole or not at all.
+"""
+
+import contextlib
+import errno
+import logging
+import resource
+import select
+import socket
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+from broker.hooks import BrokerHooks
+from broker.tcp_admission import Admission
+from broker.tcp_clocks import Clocks
+from broker.tcp_commits import apply
+from broker.tcp_connection import Connection, Peer, State
+from broker.tcp_shard import ShardWork
+from core.endpoint import Endpoint, from_text, ip_of, is_ipv4, is_lan, prefix_of
+from core.entropy import Entropy, SystemEntropy
+from core.messages import Message, RelayDeliver
+from core.module import NodeOptions
+from core.relay.directory import Directory, Notice
+from core.relay.frames import FORGET, FULL, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
+from core.relay.limits import HELLO_SIZE, RelayLimits
+
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_GONE = select.EPOLLERR | select.EPOLLHUP
+_EVENTS_A_TURN = 256
+_ACCEPTS_A_TURN = 64
+_WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
+_FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+log = logging.getLogger("toxmesh.relay")
+
+
+class RelayTcp:
+    """All TCP of one node; the broker's loop calls it (`broker.hooks.TcpSide`)."""
+
+    def __init__(
+        self,
+        hooks: BrokerHooks,
+        listeners: Sequence[socket.socket],
+        options: NodeOptions,
+        limits: RelayLimits | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self.hooks = hooks
+        self.drops = hooks.drops
+        self.entropy = entropy or SystemEntropy()
+        self.limits = limits or limits_of(options)
+        self.directory = Directory()
+        self.connections: dict[int, Connection] = {}  # by serial
+        self.works: dict[int, ShardWork] = {}  # by shard
+        self.full: dict[int, Connection] = {}
+        self.clocks = Clocks()
+        self.counts: Counter[str] = Counter()
+        self._admission = Admission(self.limits)
+        self._by_fd: dict[int, Connection] = {}
+        self._doomed: deque[tuple[Connection, str]] = deque()
+        # Serials are sealed into onion returns and must not come again after a restart.
+        self._serial = self.entropy.below(1 << 62) + 1
+        self._epoch = 0
+        self._room = self._most_connections()
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._accepting = True
+        self._poll = select.epoll()
+        for fd, listener in self._listeners.items():
+            listener.setblocking(False)
+            self._poll.register(fd, select.EPOLLIN)
+        hooks.watch(self._poll.fileno(), select.EPOLLIN, self._on_ready)
+
+    # What the broker's loop calls
+
+    def handle_frame(
+        self, shard: int, generation: int, kind: int, items: list[Any], now: float
+    ) -> None:
+        """Takes a commit (or a reset) from a relay worker."""
+        work = self.works.get(shard)
+        if work is None or not items or items[0] != work.epoch or not work.up:
+            self.drops["relay_late_commit"] += 1
+            return
+        if kind == RELAY_COMMIT:
+            apply(self, work, items, now)
+            self._bury(now)
+        elif kind == RELAY_RESET:
+            self.drops["relay_reset"] += 1
+            self._worker_gone(work, now)
+            self._worker_here(work, now)
+        else:
+            self.drops["relay_frame_kind"] += 1
+        self.pump(now)
+
+    def handle_message(self, message: Message, now: float) -> None:
+        """Takes an onion or forward answer for one client; nothing else is told to the broker."""
+        if not isinstance(message, RelayDeliver):
+            self.drops["relay_message"] += 1
+            return
+        connection = self.connections.get(message.serial)
+        if connection is None or connection.state != State.CONFIRMED:
+            self.drops["relay_answer_for_nobody"] += 1
+            return
+        if message.frame[:1] not in (b"\x09", b"\x0b") or len(message.frame) > 2032:
+            self.drops["relay_message"] += 1
+            return
+        self.post_data(connection, message.frame, "relay_answer_full", now)
+        self.pump(now)
+
+    def handle_worker(self, shard: int, generation: int | None, now: float) -> None:
+        """Learns that a relay worker is up or gone."""
+        work = self.works.get(shard)
+        if work is None:
+            work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
+        if work.up:
+            self._worker_gone(work, now)
+        if generation is not None:
+            self._worker_here(work, now)
+        self.pump(now)
+
+    def handle_credit(self, shard: int, now: float) -> None:
+        """Learns that a relay worker has acknowledged frames."""
+        work = self.works.get(shard)
+        if work is not None:
+            self._pump_one(work, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        self.clocks.run(self, now)
+        self._bury(now)
+        self.pump(now)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called next."""
+        when = self.clocks.next(bool(self.full))
+        for work in self.works.values():
+            tick = work.tick_at()
+            if tick is None or self.hooks.credit(work.number) <= 0:
+                continue
+            if when is None or tick < when:
+                when = tick
+        return when
+
+    def handle_stop(self, now: float) -> None:
+        """Closes listeners and connections: the node stops."""
+        for fd, listener in self._listeners.items():
+            if self._accepting:
+                self._poll.unregister(fd)
+            listener.close()
+        self._listeners.clear()
+        for connection in list(self.connections.values()):
+            connection.state = State.CLOSED
+            connection.socket.close()
+        self.connections.clear()
+        self._by_fd.clear()
+        self.full.clear()
+        self.works.clear()
+        self.clocks = Clocks()
+        self.hooks.unwatch(self._poll.fileno())
+        self._poll.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns counts for the operator."""
+        states = Counter(row.state for row in self.connections.values())
+        return {
+            "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
+            "clients": len(self.directory),
+            "full": len(self.full),
+            "accepting": self._accepting,
+            "waiting": sum(len(work.waiting) for work in self.works.values()),
+            "counts": dict(self.counts),
+        }
+
+    # Workers
+
+    def _worker_here(self, work: ShardWork, now: float) -> None:
+        self._epoch += 1
+        work.begin(
+            self._epoch, [row for row in self.connections.values() if row.shard == work.number]
+        )
+        for connection in self.full.values():
+            work.tell(connection.serial, FULL)
+
+    def _worker_gone(self, work: ShardWork, now: float) -> None:
+        for connection in work.end():
+            if connection.deaths >= 2:
+                self.close(connection, "relay_poison", now)
+        self._bury(now)
+
+    def pump(self, now: float) -> None:
+        """Gives each worker what there is for it, as far as it keeps up."""
+        for work in self.works.values():
+            self._pump_one(work, now)
+
+    def _pump_one(self, work: ShardWork, now: float) -> None:
+        while self.hooks.credit(work.number) > 0:
+            items = work.next_input(self.read, now)
+            self._bury(now)
+            if items is None:
+                return
+            self.hooks.send_frame(work.number, RELAY_INPUT, items)
+
+    # Sockets
+
+    def _on_ready(self, events: int, now: float) -> None:
+        """Takes what happened to the sockets, then lets the workers have it."""
+        by_fd = self._by_fd
+        for fd, mask in self._poll.poll(0, _EVENTS_A_TURN):
+            connection = by_fd.get(fd)
+            if connection is None:
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd], now)
+                continue
+            if mask & _GONE:
+                self.close(connection, "relay_gone", now)
+                continue
+            if mask & select.EPOLLOUT and connection.out is not None:
+                self._flush(connection, now)
+            if mask & select.EPOLLIN:
+                connection.readable = True
+                if mask & select.EPOLLRDHUP:
+                    connection.ended = True
+                if connection.state > State.GREETED:
+                    self.works[connection.shard].want(connection)
+                elif connection.state == State.GREETING:
+                    self._greet(connection, now)
+        self._bury(now)
+        self.pump(now)
+
+    def _most_connections(self) -> int:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            return self.limits.connections
+        return max(1, min(self.limits.connections, limit - self.limits.reserved_descriptors))
+
+    def _accept(self, listener: socket.socket, now: float) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(self.connections) >= self._room:
+                self.drops["relay_accept_paused"] += 1
+                self._pause_accepting(now)
+                return
+            try:
+                stream, name = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _FULL_ERRORS:
+                    self.drops["relay_no_descriptor"] += 1
+                    self._pause_accepting(now)
+                    return
+                self.drops["relay_accept_failed"] += 1
+                continue
+            self.admit(stream, from_text(name[0].partition("%")[0], name[1]), now)
+
+    def _pause_accepting(self, now: float) -> None:
+        if self._accepting:
+            self._accepting = False
+            for fd in self._listeners:
+                self._poll.unregister(fd)
+            self.clocks.accept_at = now + 0.5
+
+    def resume_accepting(self) -> None:
+        """Accepts connections again after a pause."""
+        if not self._accepting:
+            self._accepting = True
+            for fd in self._listeners:
+                self._poll.register(fd, select.EPOLLIN)
+
+    def admit(self, stream: socket.socket, source: Endpoint, now: float) -> Connection | None:
+        """Takes a new stream from `source`, or closes it where a limit says so."""
+        address, prefix = ip_of(source), prefix_of(source)
+        reason = self._admission.refusal(address, prefix)
+        if reason is not None:
+            self.drops[reason] += 1
+            stream.close()
+            return None
+        self._serial += 1
+        stream.setblocking(False)
+        if stream.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # the client has reset it already: read will tell
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self._serial, stream, address, prefix)
+        connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
+        self.connections[connection.serial] = connection
+        self._by_fd[connection.fd] = connection
+        self._poll.register(connection.fd, _EVENTS)
+        self.clocks.hellos.append((now + self.limits.hello_s, connection.serial))
+        self.counts["accepted"] += 1
+        oldest = self._admission.add(connection)
+        if oldest is not None:
+            self.close(oldest, "relay_unconfirmed_oldest", now)
+        return connection
+
+    def _greet(self, connection: Connection, now: float) -> None:
+        """Collects the client hello; when it is complete its key tells the shard."""
+        chunk = self._receive(connection, HELLO_SIZE - len(connection.rest), now)
+        connection.rest += chunk
+        if len(connection.rest) < HELLO_SIZE or connection.state == State.CLOSED:
+            return
+        key = connection.rest[:32]
+        table = self.hooks.slots("relay")
+        shard = table.shard_of(key) if table is not None else -1
+        if shard < 0:
+            self.close(connection, "relay_no_shard", now)
+            return
+        connection.key = key
+        connection.shard = shard
+        connection.state = State.GREETED
+        connection.flying = True
+        work = self.works.get(shard)
+        if work is None:
+            work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
+        work.hellos.append(connection)
+
+    def read(self, connection: Connection, now: float) -> bytes:
+        """Returns the next part of a stream, or nothing; it is kept until it is committed."""
+        if connection.regive:
+            connection.regive = False
+            return connection.rest
+        if not connection.readable:
+            return b""
+        chunk = self._receive(connection, self.limits.chunk, now)
+        if chunk:
+            connection.rest = connection.rest + chunk if connection.rest else chunk
+            self.counts["bytes_in"] += len(chunk)
+        return chunk
+
+    def _receive(self, connection: Connection, size: int, now: float) -> bytes:
+        try:
+            chunk = connection.socket.recv(size)
+        except BlockingIOError:
+            connection.readable = False
+            return b""
+        except OSError:
+            self._doomed.append((connection, "relay_gone"))
+            connection.readable = False
+            return b""
+        if not chunk:
+            connection.readable = False
+            self._doomed.append((connection, "relay_ended"))
+        elif len(chunk) < size and not connection.ended:
+            connection.readable = False  # edge-triggered: the next byte is a new event
+        return chunk
+
+    def write(self, connection: Connection, data: bytes, now: float) -> None:
+        """Sends sealed frames, and keeps what the socket does not take."""
+        if connection.out is not None:
+            connection.out += data
+        else:
+            try:
+                count = connection.socket.send(data)
+            except BlockingIOError:
+                count = 0
+            except OSError:
+                self._doomed.append((connection, "relay_gone"))
+                return
+            self.counts["bytes_out"] += count
+            if count == len(data):
+                return
+            connection.out = bytearray(memoryview(data)[count:])
+            connection.moved = now
+        self.check_level(connection, now)
+
+    def _flush(self, connection: Connection, now: float) -> None:
+        out = connection.out
+        while out:
+            try:
+                with memoryview(out) as view:
+                    count = connection.socket.send(view[:_WRITE_PART])
+            except BlockingIOError:
+                break
+            except OSError:
+                self._doomed.append((connection, "relay_gone"))
+                return
+            del out[:count]
+            connection.moved = now
+            self.counts["bytes_out"] += count
+        if not out:
+            connection.out = None
+        self.check_level(connection, now)
+
+    # Frames for clients
+
+    def post(self, notices: list[Notice], now: float) -> None:
+        """Puts notices into inboxes; a client with too many of them is closed."""
+        for notice in notices:
+            connection = self.connections.get(notice.serial)
+            if connection is not None:
+                peer = (notice.peer_serial, notice.peer_id) if notice.peer_serial else None
+                self.post_control(connection, notice.frame, now, peer)
+
+    def post_control(
+        self, connection: Connection, frame: bytes, now: float, peer: Peer | None = None
+    ) -> None:
+        """Puts a control frame into an inbox: data is refused long before these are."""
+        if connection.level + len(frame) > self.limits.control_limit:
+            self._doomed.append((connection, "relay_control_overflow"))
+            return
+        connection.post(frame, peer)
+        self.works[connection.shard].has_mail(connection)
+        self.check_level(connection, now)
+
+    def post_data(self, connection: Connection, frame: bytes, reason: str, now: float) -> None:
+        """Puts data into an inbox, or drops it under `reason` when there is no room."""
+        if connection.level + len(frame) > self.limits.queue_limit:
+            self.drops[reason] += 1
+            return
+        connection.post(frame, None)
+        self.works[connection.shard].has_mail(connection)
+        self.check_level(connection, now)
+
+    def check_level(self, connection: Connection, now: float) -> None:
+        """Tells all shards when a receiver becomes full, and when it has room again."""
+        level = connection.level
+        if connection.full:
+            if level > self.limits.queue_low:
+                return
+            connection.full = False
+            del self.full[connection.serial]
+            note = ROOM
+        elif level < self.limits.queue_high:
+            return
+        else:
+            connection.full = True
+            connection.moved = now
+            self.full[connection.serial] = connection
+            note = FULL
+        for work in self.works.values():
+            work.tell(connection.serial, note)
+
+    # The life of connections
+
+    def confirm(self, connection: Connection, now: float) -> None:
+        """The first good frame: the client is in the directory; an older one with its key goes."""
+        older = self.directory.confirm(connection.serial, connection.key)
+        if older is not None:
+            self.close(self.connections[older], "relay_replaced", now)
+            self.directory.confirm(connection.serial, connection.key)
+        connection.state = State.CONFIRMED
+        self._admission.confirmed(connection)
+        self.clocks.pings.append((now + self.limits.ping_s, connection.serial))
+        self.counts["confirmed"] += 1
+
+    def close(self, connection: Connection, reason: str, now: float) -> None:
+        """Ends a connection and tells its peers; `reason` is counted."""
+        if connection.state == State.CLOSED:
+            return
+        self.drops[reason] += 1
+        confirmed = connection.state == State.CONFIRMED
+        connection.state = State.CLOSED
+        del self.connections[connection.serial]
+        del self._by_fd[connection.fd]
+        self._admission.remove(connection)
+        connection.socket.close()
+        connection.rest = b""
+        connection.inbox = connection.out = None
+        connection.inbox_size = 0
+        work = self.works.get(connection.shard)
+        if work is not None:
+            work.forget(connection)
+            work.tell(connection.serial, FORGET)
+        if connection.full:
+            connection.full = False
+            del self.full[connection.serial]
+            for other in self.works.values():
+                if other is not work:
+                    other.tell(connection.serial, ROOM)
+        if confirmed:
+            self.post(self.directory.remove(connection.serial), now)
+
+    def doom(self, connection: Connection, reason: str) -> None:
+        """Closes a connection as soon as what is being done with it is done."""
+        self._doomed.append((connection, reason))
+
+    def _bury(self, now: float) -> None:
+        while self._doomed:
+            self.close(*self._doomed.popleft(), now)
+
+
+def limits_of(options: NodeOptions) -> RelayLimits:
+    """Returns the limits an operator has set."""
+    return RelayLimits(
+        connections=options.relay_connections,
+        per_address=options.relay_per_address,
+        per_prefix=options.relay_per_prefix,
+        unconfirmed_per_address=options.relay_unconfirmed_per_address,
+    )

@@ -1,0 +1,65 @@
+"""Who may connect: counts by address and prefix; a flood starves only where it comes from."""
+
+from broker.tcp_connection import Connection
+from core.relay.limits import RelayLimits
+
+
+class Admission:
+    """Connections by address, by prefix, and the unconfirmed ones in the order they came."""
+
+    def __init__(self, limits: RelayLimits) -> None:
+        self._limits = limits
+        self._by_address: dict[bytes, int] = {}
+        self._by_prefix: dict[bytes, int] = {}
+        self._unconfirmed_by: dict[bytes, int] = {}
+        self.unconfirmed: dict[int, Connection] = {}  # by serial, the oldest first
+
+    def refusal(self, address: bytes, prefix: bytes) -> str | None:
+        """Returns why a new connection is refused, or None."""
+        limits = self._limits
+        for limit, count, reason in (
+            (limits.per_address, self._by_address.get(address, 0), "relay_per_address"),
+            (limits.per_prefix, self._by_prefix.get(prefix, 0), "relay_per_prefix"),
+            (
+                limits.unconfirmed_per_address,
+                self._unconfirmed_by.get(address, 0),
+                "relay_unconfirmed_per_address",
+            ),
+        ):
+            if limit and count >= limit:
+                return reason
+        return None
+
+    def add(self, connection: Connection) -> Connection | None:
+        """Counts a new connection; returns the oldest unconfirmed one if that has to go for it."""
+        _raise(self._by_address, connection.address)
+        _raise(self._by_prefix, connection.prefix)
+        _raise(self._unconfirmed_by, connection.address)
+        self.unconfirmed[connection.serial] = connection
+        if self._limits.unconfirmed and len(self.unconfirmed) > self._limits.unconfirmed:
+            return next(iter(self.unconfirmed.values()))
+        return None
+
+    def confirmed(self, connection: Connection) -> None:
+        """Takes a connection out of the unconfirmed ones."""
+        if self.unconfirmed.pop(connection.serial, None) is not None:
+            _lower(self._unconfirmed_by, connection.address)
+
+    def remove(self, connection: Connection) -> None:
+        """Forgets a connection."""
+        self.confirmed(connection)
+        _lower(self._by_address, connection.address)
+        _lower(self._by_prefix, connection.prefix)
+
+
+def _raise(counts: dict[bytes, int], name: bytes) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _lower(counts: dict[bytes, int], name: bytes) -> None:
+    left = counts.get(name, 0) - 1
+    if left > 0:
+        counts[name] = left
+    else:
+        counts.pop(name, None)
+

@@ -1,0 +1,84 @@
+"""Deadlines of connections: those of a kind last equally long, so a queue keeps them in order."""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from broker.tcp_connection import State
+
+if TYPE_CHECKING:
+    from broker.tcp import RelayTcp
+
+_SWEEP_S = 1.0  # how often receivers that are full are looked at
+_PING = b"\x04"
+
+Row = tuple[float, int]
+"""When, and the serial of the connection; one that is gone by then is passed over."""
+
+
+class Clocks:
+    """What is due for which connection, and when."""
+
+    def __init__(self) -> None:
+        self.hellos: deque[Row] = deque()
+        self.confirms: deque[Row] = deque()
+        self.pings: deque[Row] = deque()
+        self.pongs: deque[tuple[float, int, bytes]] = deque()
+        self.accept_at: float | None = None
+        self._sweep_at = 0.0
+
+    def next(self, any_full: bool) -> float | None:
+        """Returns when `run` has something to do."""
+        times = [
+            row[0][0] for row in (self.hellos, self.confirms, self.pings, self.pongs) if row
+        ]
+        if self.accept_at is not None:
+            times.append(self.accept_at)
+        if any_full:
+            times.append(self._sweep_at)
+        return min(times, default=None)
+
+    def run(self, tcp: "RelayTcp", now: float) -> None:
+        """Does what is due at `now`."""
+        if self.accept_at is not None and self.accept_at <= now:
+            self.accept_at = None
+            tcp.resume_accepting()
+        while self.hellos and self.hellos[0][0] <= now:
+            serial = self.hellos.popleft()[1]
+            connection = tcp.connections.get(serial)
+            if connection is not None and connection.state <= State.GREETED:
+                tcp.doom(connection, "relay_hello_late")
+        while self.confirms and self.confirms[0][0] <= now:
+            serial = self.confirms.popleft()[1]
+            connection = tcp.connections.get(serial)
+            if connection is not None and connection.state == State.UNCONFIRMED:
+                tcp.doom(connection, "relay_confirm_late")
+        self._ping(tcp, now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_S
+            for connection in tcp.full.values():
+                if now - connection.moved >= tcp.limits.stuck_s:
+                    tcp.doom(connection, "relay_stuck")
+
+    def _ping(self, tcp: "RelayTcp", now: float) -> None:
+        limits = tcp.limits
+        while self.pings and self.pings[0][0] <= now:
+            serial = self.pings.popleft()[1]
+            connection = tcp.connections.get(serial)
+            if connection is None:
+                continue
+            ping_id = tcp.entropy.bytes(8)
+            while ping_id == bytes(8):
+                ping_id = tcp.entropy.bytes(8)
+            connection.ping_id = ping_id
+            tcp.post_control(connection, _PING + ping_id, now)
+            self.pings.append((now + limits.ping_s, serial))
+            self.pongs.append((now + limits.pong_s, serial, ping_id))
+        while self.pongs and self.pongs[0][0] <= now:
+            _, serial, ping_id = self.pongs.popleft()
+            connection = tcp.connections.get(serial)
+            if connection is None or connection.ping_id != ping_id:
+                continue
+            if tcp.works[connection.shard].up:
+                tcp.doom(connection, "relay_pong_late")
+            else:  # nobody was there to read the answer
+                self.pongs.append((now + limits.pong_s, serial, ping_id))

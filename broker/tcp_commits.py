@@ -1,0 +1,137 @@
+"""How a commit of a relay worker changes the broker's records: whole, and in its order."""
+
+from typing import TYPE_CHECKING, Any
+
+from broker.tcp_connection import Connection, State
+from core.module import ProtocolViolation
+from core.relay.frames import (
+    CLOSE,
+    CONFIRM,
+    HELLO,
+    OOB,
+    PONG,
+    PUSH,
+    ROUTE,
+    ROW_FIELDS,
+    UNLINK,
+)
+
+if TYPE_CHECKING:
+    from broker.tcp import RelayTcp
+    from broker.tcp_shard import ShardWork
+
+_OOB_RECEIVE = b"\x07"
+_LINK_BYTES = [bytes((number,)) for number in range(256)]
+
+
+def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> None:
+    """Applies a commit of the present epoch.
+
+    First the rows (input consumed, nonces moved on, bytes written), then the effects. Connections
+    that were closed meanwhile are passed over: their nonces are of no use any more.
+    """
+    _, sequence, rows, effects, drops = items
+    done = work.committed(sequence)
+    if done is None:
+        tcp.drops["relay_commit_sequence"] += 1
+        return
+    connections = tcp.connections
+    counts = tcp.counts
+    part = iter(rows)
+    for serial, consumed, received, sent, taken, wait, out in zip(
+        *([part] * ROW_FIELDS), strict=False
+    ):
+        connection = connections.get(serial)
+        if connection is None:
+            continue
+        if consumed:
+            connection.rest = connection.rest[consumed:]
+        if received:
+            connection.count_received(received)
+            counts["frames_in"] += received
+        if sent:
+            connection.count_sent(sent)
+            counts["frames_out"] += sent
+        if taken:
+            connection.taken(taken)
+        if wait or connection.wait:
+            work.set_wait(connection, wait)
+        if out:
+            tcp.write(connection, out, now)
+        elif taken and connection.full:
+            tcp.check_level(connection, now)
+    for effect in effects:
+        connection = connections.get(effect[1])
+        if connection is not None:
+            _EFFECTS[effect[0]](tcp, connection, effect, now)
+    for reason, count in drops.items():
+        tcp.drops[reason] += count
+    work.settle(done)
+
+
+def _hello(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    _, serial, shared, receive, send = effect
+    connection.shared = shared
+    connection.receive = int.from_bytes(receive, "big")
+    connection.send = int.from_bytes(send, "big")
+    connection.state = State.UNCONFIRMED
+    tcp.clocks.confirms.append((now + tcp.limits.confirm_s, serial))
+    tcp.counts["hellos"] += 1
+
+
+def _confirm(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    tcp.confirm(connection, now)
+
+
+def _route(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    tcp.post(tcp.directory.route(connection.serial, effect[2]), now)
+
+
+def _unlink(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    try:
+        tcp.post(tcp.directory.unlink(connection.serial, effect[2]), now)
+    except ProtocolViolation as error:
+        tcp.doom(connection, error.reason)
+
+
+def _push(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    peer = tcp.directory.peer_of(connection.serial, effect[2])
+    if peer is None:
+        tcp.drops["relay_link_down"] += 1
+        return
+    serial, link_id = peer
+    frame = _LINK_BYTES[link_id] + effect[3]
+    tcp.post_data(tcp.connections[serial], frame, "relay_receiver_full", now)
+
+
+def _oob(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    other = tcp.directory.find(effect[2])
+    if other is None:
+        tcp.drops["relay_oob_nobody"] += 1
+        return
+    receiver = tcp.connections[other.serial]
+    if receiver.full:
+        tcp.drops["relay_oob_full"] += 1
+        return
+    frame = b"".join((_OOB_RECEIVE, connection.key, effect[3]))
+    tcp.post_data(receiver, frame, "relay_oob_full", now)
+
+
+def _pong(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    connection.ping_id = None
+
+
+def _close(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    tcp.close(connection, f"relay_closed:{effect[2]}", now)
+
+
+_EFFECTS = {
+    HELLO: _hello,
+    CONFIRM: _confirm,
+    ROUTE: _route,
+    UNLINK: _unlink,
+    PUSH: _push,
+    OOB: _oob,
+    PONG: _pong,
+    CLOSE: _close,
+}

@@ -1,0 +1,122 @@
+"""The broker's record of one TCP connection: all of it that has to survive a relay worker."""
+
+import socket
+from collections import deque
+from enum import IntEnum
+
+from core.relay.frames import GO_ON
+from core.relay.limits import NONCE_MASK
+
+Peer = tuple[int, int]
+
+
+class State(IntEnum):
+    """The life of a connection; it only goes forward."""
+
+    GREETING = 0  # the client hello is not complete
+    GREETED = 1  # a worker has to answer the hello
+    UNCONFIRMED = 2  # answered; no good frame yet
+    CONFIRMED = 3
+    CLOSED = 4
+
+
+class Connection:
+    """One client. What is committed stands here; what is not can be given to a worker again."""
+
+    __slots__ = (
+        "address",
+        "deaths",
+        "ended",
+        "fd",
+        "flying",
+        "full",
+        "given",
+        "inbox",
+        "inbox_size",
+        "key",
+        "listed",
+        "moved",
+        "out",
+        "ping_id",
+        "prefix",
+        "private",
+        "readable",
+        "receive",
+        "regive",
+        "rest",
+        "send",
+        "serial",
+        "shard",
+        "shared",
+        "socket",
+        "state",
+        "wait",
+        "waiting_mail",
+    )
+
+    def __init__(self, serial: int, stream: socket.socket, address: bytes, prefix: bytes) -> None:
+        self.serial = serial
+        self.socket = stream
+        self.fd = stream.fileno()
+        self.address = address
+        self.prefix = prefix
+        self.private = False
+        self.state = State.GREETING
+        self.shard = -1
+        self.key = b""
+        self.shared = b""
+        self.receive = 0  # nonce of the next frame from the client, committed
+        self.send = 0  # nonce of the next frame to the client, committed
+        self.ping_id: bytes | None = None
+        # input
+        self.readable = True  # the socket may have more
+        self.ended = False  # the client has closed its side
+        self.listed = False  # in its shard's list of connections to read
+        self.flying = False  # in a frame that was not committed yet
+        self.wait = GO_ON  # why the worker left input where it was
+        self.rest = b""  # input that was read and not consumed
+        self.regive = False  # `rest` has to be given to a new worker before anything new
+        self.deaths = 0  # workers that died with this connection in hand, one after the other
+        # frames for this client that no commit has taken yet
+        self.inbox: deque[tuple[bytes, Peer | None]] | None = None
+        self.inbox_size = 0  # bytes
+        self.given = 0  # how many of them the worker has
+        self.waiting_mail = False  # in its shard's list of connections with mail
+        # output
+        self.out: bytearray | None = None  # sealed, committed, and not taken by the socket
+        self.moved = 0.0  # when the socket last took a byte while `out` was there
+        self.full = False  # its senders were told so
+
+    def __repr__(self) -> str:
+        return f"Connection({self.serial}, {self.state.name})"  # it holds keys
+
+    @property
+    def level(self) -> int:
+        """Bytes that wait for this client."""
+        return self.inbox_size + (len(self.out) if self.out is not None else 0)
+
+    def count_received(self, frames: int) -> None:
+        """Moves the receive nonce on."""
+        self.receive = (self.receive + frames) & NONCE_MASK
+
+    def count_sent(self, frames: int) -> None:
+        """Moves the send nonce on."""
+        self.send = (self.send + frames) & NONCE_MASK
+
+    def post(self, frame: bytes, peer: Peer | None) -> None:
+        """Appends a plain frame for the client."""
+        if self.inbox is None:
+            self.inbox = deque()
+        self.inbox.append((frame, peer))
+        self.inbox_size += len(frame)
+
+    def taken(self, count: int) -> None:
+        """Forgets the first `count` frames of the inbox: they are sealed."""
+        inbox = self.inbox
+        if inbox is None:
+            return
+        for _ in range(min(count, len(inbox))):
+            self.inbox_size -= len(inbox.popleft()[0])
+        self.given = max(0, self.given - count)
+        if not inbox:
+            self.inbox = None

@@ -1,0 +1,303 @@
+"""The work of one relay shard: what is given to its worker, and what a successor gets again.
+
+One life of the worker's state is an epoch. A new one begins with the records of all connections.
+Input that an earlier worker had in hand when it died is given again one connection at a time, until
+a commit proves it clean; a connection that was in hand at two deaths is closed.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, NamedTuple
+
+from broker.tcp_connection import Connection, State
+from core.relay.directory import Directory
+from core.relay.frames import AHEAD, GO_ON
+from core.relay.limits import RelayLimits
+
+FLYING = 2  # inputs without a commit: one in the worker's hands and one waiting
+_RECORDS = 256  # in one frame
+_TICK_S = 0.1  # a worker with input that waits is asked at least so often
+
+Read = Callable[[Connection, float], bytes]
+"""read(connection, now): the next part of its stream, or nothing."""
+
+
+class Input(NamedTuple):
+    """One input that was sent and not committed."""
+
+    sequence: int
+    streams: list[Connection]  # whose hello or part of a stream is in it
+    mailed: list[Connection]  # whose inbox is in it
+
+
+class ShardWork:
+    """Everything one relay shard has to do, in the order it came."""
+
+    def __init__(self, number: int, limits: RelayLimits, directory: Directory) -> None:
+        self.number = number
+        self.up = False
+        self.epoch = 0
+        self.applied = 0
+        self.flying: deque[Input] = deque()
+        self.notes: list[int] = []
+        self.records: deque[Connection] = deque()
+        self.suspects: deque[Connection] = deque()
+        self.mail: deque[Connection] = deque()
+        self.hellos: deque[Connection] = deque()
+        self.ready: deque[Connection] = deque()
+        self.waiting: dict[Connection, None] = {}  # connections with a reason to wait
+        self._limits = limits
+        self._directory = directory
+        self._sequence = 0
+        self._told = 0  # the worker knows that commits up to this one were applied
+        self._last = 0.0  # when the last input was sent
+
+    # What there is to do
+
+    def want(self, connection: Connection) -> None:
+        """Puts a connection into the list of those to read, if it may be read now."""
+        if not (connection.listed or connection.flying or connection.wait):
+            connection.listed = True
+            self.ready.append(connection)
+
+    def has_mail(self, connection: Connection) -> None:
+        """Puts a connection into the list of those with mail."""
+        if not connection.waiting_mail:
+            connection.waiting_mail = True
+            self.mail.append(connection)
+
+    # The life of the worker
+
+    def begin(self, epoch: int, connections: Iterable[Connection]) -> None:
+        """A worker is there: it gets all records, then the input in doubt, then the rest."""
+        self.up = True
+        self.epoch = epoch
+        self._sequence = self.applied = self._told = 0
+        self.flying.clear()
+        self.notes.clear()
+        self.hellos.clear()
+        self.ready.clear()
+        self.mail.clear()
+        self.waiting.clear()
+        suspects = set(self.suspects)
+        for connection in connections:
+            connection.listed = connection.waiting_mail = connection.flying = False
+            connection.wait = GO_ON
+            connection.given = 0
+            connection.regive = bool(connection.rest)
+            if connection.state in (State.UNCONFIRMED, State.CONFIRMED):
+                self.records.append(connection)
+            if connection in suspects:
+                continue
+            self._offer(connection)
+
+    def _offer(self, connection: Connection) -> None:
+        """Puts a connection into the lists it belongs to."""
+        if connection.state == State.GREETED:
+            connection.flying = True
+            self.hellos.append(connection)
+            return
+        if connection.inbox is not None and connection.given < len(connection.inbox):
+            self.has_mail(connection)
+        if connection.state > State.GREETED and (connection.regive or connection.readable):
+            self.want(connection)
+
+    def end(self) -> list[Connection]:
+        """The worker is gone, or its state is. Returns the connections it had in hand, each one
+        death further; they are given again one by one, but for those the caller closes."""
+        self.up = False
+        hand = [connection for row in self.flying for connection in row.streams + row.mailed]
+        if self.flying:
+            hand += self.waiting
+        self.flying.clear()
+        self.records.clear()
+        doubtful = dict.fromkeys(hand)
+        for connection in doubtful:
+            connection.deaths += 1
+        for connection in self.suspects:  # not yet tried again: still in doubt
+            doubtful.setdefault(connection)
+        self.suspects = deque(doubtful)
+        return list(doubtful)
+
+    # Inputs and commits
+
+    def next_input(self, read: Read, now: float) -> list[Any] | None:
+        """Returns the items of the next input, or None if there is nothing to give."""
+        if not self.up or len(self.flying) >= FLYING:
+            return None
+        hand: list[Connection] = []
+        mailed: list[Connection] = []
+        records: list[Any] = []
+        inbox: list[Any] = []
+        hellos: list[Any] = []
+        chunks: list[Any] = []
+        if self.records:
+            self._take_records(records)
+        elif self.suspects:
+            if self.flying:
+                return None
+            self._take_suspect(hand, mailed, inbox, hellos, chunks)
+        else:
+            self._take_mail(mailed, inbox)
+            self._take_hellos(hand, hellos)
+            self._take_chunks(hand, chunks, read, now)
+        if not (hand or mailed or records or self.notes or self._is_due(now)):
+            return None
+        self._sequence += 1
+        self._told = self.applied
+        self._last = now
+        self.flying.append(Input(self._sequence, hand, mailed))
+        notes, self.notes = self.notes, []
+        return [self.epoch, self._sequence, self.applied, notes, records, inbox, hellos, chunks]
+
+    def _is_due(self, now: float) -> bool:
+        """Tells whether the worker has input of its own that may go on now."""
+        if not self.waiting or self.flying:
+            return False
+        if now - self._last >= _TICK_S:
+            return True
+        return self._told < self.applied and any(row.wait == AHEAD for row in self.waiting)
+
+    def tick_at(self) -> float | None:
+        """Returns when the worker wants to be asked because of input that waits."""
+        return self._last + _TICK_S if self.up and self.waiting and not self.flying else None
+
+    def _take_records(self, records: list[Any]) -> None:
+        for _ in range(min(_RECORDS, len(self.records))):
+            connection = self.records.popleft()
+            if connection.state == State.CLOSED:
+                continue
+            links: list[int] = []
+            client = self._directory.client(connection.serial)
+            if client is not None:
+                for link_id, link in client.links.items():
+                    links += (link_id, link.peer.serial if link.peer else 0, link.peer_id)
+            records += (
+                connection.serial,
+                connection.key,
+                connection.shared,
+                connection.receive.to_bytes(24, "big"),
+                connection.send.to_bytes(24, "big"),
+                connection.state == State.CONFIRMED,
+                connection.private,
+                connection.ping_id,
+                links,
+                connection.full,
+            )
+
+    def _take_suspect(
+        self,
+        hand: list[Connection],
+        mailed: list[Connection],
+        inbox: list[Any],
+        hellos: list[Any],
+        chunks: list[Any],
+    ) -> None:
+        """Takes the next connection in doubt, alone."""
+        while self.suspects and not (hand or mailed):
+            connection = self.suspects.popleft()
+            if connection.state == State.CLOSED:
+                continue
+            if connection.state == State.GREETED:
+                hellos += (connection.serial, connection.rest, connection.private)
+            else:
+                if not (connection.inbox or connection.rest):
+                    self._offer(connection)
+                    continue
+                if connection.inbox:
+                    self._give_mail(connection, inbox)
+                    mailed.append(connection)
+                if not connection.rest:
+                    continue
+                chunks += (connection.serial, connection.rest)
+                connection.regive = False
+            connection.flying = True
+            hand.append(connection)
+
+    def _give_mail(self, connection: Connection, inbox: list[Any]) -> int:
+        """Gives what is in an inbox and was not given yet; returns its bytes."""
+        rows = connection.inbox
+        if rows is None:
+            return 0
+        size = 0
+        serial = connection.serial
+        for frame, peer in islice(rows, connection.given, None):
+            inbox += (serial, frame, peer)
+            size += len(frame)
+        connection.given = len(rows)
+        return size
+
+    def _take_mail(self, mailed: list[Connection], inbox: list[Any]) -> None:
+        size = 0
+        mail = self.mail
+        while mail and size < self._limits.frame:
+            connection = mail.popleft()
+            connection.waiting_mail = False
+            if connection.state != State.CLOSED:
+                size += self._give_mail(connection, inbox)
+                mailed.append(connection)
+
+    def _take_hellos(self, hand: list[Connection], hellos: list[Any]) -> None:
+        while self.hellos and len(hellos) < 3 * self._limits.hellos:
+            connection = self.hellos.popleft()
+            if connection.state != State.CLOSED:
+                hellos += (connection.serial, connection.rest, connection.private)
+                hand.append(connection)
+
+    def _take_chunks(
+        self, hand: list[Connection], chunks: list[Any], read: Read, now: float
+    ) -> None:
+        size = 0
+        ready = self.ready
+        limit = self._limits.frame
+        while ready and size < limit:
+            connection = ready.popleft()
+            connection.listed = False
+            if connection.state == State.CLOSED or connection.flying:
+                continue
+            chunk = read(connection, now)
+            if chunk:
+                connection.flying = True
+                chunks += (connection.serial, chunk)
+                hand.append(connection)
+                size += len(chunk)
+
+    def committed(self, sequence: int) -> Input | None:
+        """Takes the oldest input off and returns it, or None for a wrong sequence."""
+        if not self.flying or self.flying[0].sequence != sequence:
+            return None
+        self.applied = sequence
+        return self.flying.popleft()
+
+    def settle(self, done: Input) -> None:
+        """The commit of an input was applied: its connections are clean, and may be read again."""
+        for connection in done.mailed:
+            connection.deaths = 0
+            if connection.state != State.CLOSED and not connection.flying:
+                self._offer(connection)  # after a trial it is in no list
+        for connection in done.streams:
+            connection.deaths = 0
+            connection.flying = False
+            if connection.state != State.CLOSED and connection.readable:
+                self.want(connection)
+
+    def set_wait(self, connection: Connection, wait: int) -> None:
+        """Learns why the worker left input of a connection where it was, or that it went on."""
+        if wait:
+            connection.wait = wait
+            self.waiting[connection] = None
+        elif connection.wait:
+            connection.wait = GO_ON
+            del self.waiting[connection]
+            if connection.readable:
+                self.want(connection)
+
+    def tell(self, serial: int, note: int) -> None:
+        """Notes something for the worker."""
+        if self.up:
+            self.notes += (serial, note)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is closed: nothing of it is given any more."""
+        self.waiting.pop(connection, None)

@@ -1,0 +1,62 @@
+"""What broker and relay workers say to each other: one input, and one commit that answers it.
+
+Input (kind RELAY_INPUT), items:
+
+    [epoch, sequence, applied, notes, records, inbox, hellos, chunks]
+
+`epoch` names one life of a shard's state; the first frame of a new epoch makes the worker forget
+all it had. `sequence` counts the inputs of an epoch from 1; a commit has that of its input.
+`applied` is the sequence of the last commit the broker has applied. The rest are flat lists:
+
+    notes    serial, note                          FORGET, FULL or ROOM
+    records  serial, key, shared key, receive nonce, send nonce, confirmed, private address,
+             ping id or None, links [id, peer serial or 0, peer link id, ...], full
+    inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up
+    hellos   serial, 128 bytes, private address
+    chunks   serial, bytes of the stream
+
+Commit (kind RELAY_COMMIT), items:
+
+    [epoch, sequence, rows, effects, drops]
+
+    rows     serial, bytes consumed, frames received, frames sealed, inbox frames done, wait,
+             bytes out
+    effects  [tag, serial, ...] in the order in which they happened
+    drops    {reason: count}
+
+`wait` says why the rest of a connection's input was left where it is. A worker that broke over an
+input says RESET (kind RELAY_RESET, items [epoch]) instead of a commit and drops all input of that
+epoch; the broker then begins a new one, as after the death of a worker.
+"""
+
+RELAY_INPUT = 10
+RELAY_COMMIT = 11
+RELAY_RESET = 12
+
+# notes
+FORGET = 0  # the connection is gone
+FULL = 1  # this receiver's queue is full
+ROOM = 2  # it has room again
+
+NOTE_FIELDS = 2
+RECORD_FIELDS = 10
+INBOX_FIELDS = 3
+HELLO_FIELDS = 3
+CHUNK_FIELDS = 2
+ROW_FIELDS = 7
+
+# wait
+GO_ON = 0  # all whole frames were taken
+ANSWER = 1  # waits for a routing response of its own
+AHEAD = 2  # waits until the broker has applied what was sealed
+PAUSED = 3  # waits for a receiver that is full
+
+# effects
+HELLO = 0  # serial, shared key, receive nonce, send nonce
+CONFIRM = 1  # serial
+ROUTE = 2  # serial, key
+UNLINK = 3  # serial, link id
+PUSH = 4  # serial, link id, data
+OOB = 5  # serial, key, data
+PONG = 6  # serial
+CLOSE = 7  # serial, reason

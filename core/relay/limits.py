@@ -1,0 +1,42 @@
+"""Sizes and times of the relay protocol, and the limits an operator may set."""
+
+from dataclasses import dataclass
+
+HELLO_SIZE = 128  # c-toxcore TCP_common.h: TCP_CLIENT_HANDSHAKE_SIZE
+ANSWER_SIZE = 96  # c-toxcore TCP_common.h: TCP_SERVER_HANDSHAKE_SIZE
+MAX_BOX = 2048  # c-toxcore TCP_common.h: MAX_PACKET_SIZE; the box behind the two length bytes
+FIRST_LINK = 16  # c-toxcore TCP_common.h: NUM_RESERVED_PORTS
+LINKS = 240  # c-toxcore TCP_common.h: NUM_CLIENT_CONNECTIONS
+MAX_OOB = 1024  # c-toxcore TCP_common.h: TCP_MAX_OOB_DATA_LENGTH
+MIN_ONION = 160  # c-toxcore TCP_server.c: more than 1 + 24 + 2 * ONION_SEND_BASE bytes
+MAX_FORWARD = 1792  # c-toxcore forwarding.h: MAX_FORWARD_DATA_SIZE
+NONCE_MASK = (1 << 192) - 1  # nonces are kept as numbers; the greatest wraps to zero
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """Limits of one relay; 0 takes a limit per address away. Sizes in bytes, times in seconds."""
+
+    connections: int = 20_000  # lowered to what the descriptor limit leaves
+    per_address: int = 64
+    per_prefix: int = 256  # per /24 of IPv4 and per /64 of IPv6
+    unconfirmed: int = 1024  # in all; beyond it the oldest of them goes
+    unconfirmed_per_address: int = 32  # beyond it the new one is refused
+    reserved_descriptors: int = 64  # for UDP, frames, files and logs
+
+    hello_s: float = 10.0  # from accept to the last byte of the hello
+    confirm_s: float = 10.0  # from the hello to the first good frame
+    ping_s: float = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY
+    pong_s: float = 10.0  # c-toxcore TCP_common.h: TCP_PING_TIMEOUT
+    pause_s: float = 1.0  # longest pause of a sender for a receiver that is full
+    stuck_s: float = 10.0  # a full receiver that takes no byte for so long is closed
+
+    queue_high: int = 32 << 10  # a receiver with so much in its queue is full
+    queue_low: int = 4 << 10  # and has room again with no more than this
+    queue_limit: int = 64 << 10  # data beyond it is dropped
+    control_limit: int = 96 << 10  # control frames beyond it close the connection
+    ahead_local: int = 32 << 10  # sealed for one receiver ahead of the broker, in its own shard
+    ahead_remote: int = 16 << 10  # handed over for one receiver ahead of the broker, elsewhere
+    chunk: int = 32 << 10  # read from one connection in one turn
+    frame: int = 256 << 10  # input of one frame to a worker, about
+    hellos: int = 32  # handshakes in one frame: each costs a worker 0.1 ms

@@ -1,0 +1,105 @@
+"""What a relay worker knows of one connection: its cipher, its links, and what it waits for."""
+
+from typing import Any
+
+from core.relay.frames import GO_ON
+from core.relay.limits import RelayLimits
+
+PING_INTERVAL_S = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY, for clients as well
+_PING_EARLY_S = 1.0
+_PING_LATE_S = 15.0
+
+Peer = tuple[int, int]
+"""Serial and link id of the other half of a link."""
+
+
+class Receiver:
+    """A connection that frames are for: how much was handed over and not yet seen by the broker."""
+
+    __slots__ = ("ahead", "full", "serial")
+
+    def __init__(self, serial: int) -> None:
+        self.serial = serial
+        self.ahead = 0  # bytes in commits that were not yet applied
+        self.full = False  # as the broker says
+
+
+class Session(Receiver):
+    """One connection of this shard."""
+
+    __slots__ = (
+        "confirmed",
+        "consumed",
+        "done",
+        "dropping",
+        "key",
+        "links",
+        "out",
+        "paused_since",
+        "ping_id",
+        "pinged",
+        "private",
+        "receive",
+        "received",
+        "rest",
+        "routes",
+        "send",
+        "sent",
+        "shared",
+        "touched",
+        "wait",
+        "waits_for",
+    )
+
+    def __init__(self, serial: int, key: bytes, shared: bytes, receive: int, send: int) -> None:
+        super().__init__(serial)
+        self.key = key
+        self.shared: Any = shared
+        self.receive = receive  # nonce of the next frame from the client, as a number
+        self.send = send  # nonce of the next frame to the client
+        self.confirmed = False
+        self.private = False  # the client's own address is a private one
+        self.ping_id: bytes | None = None  # of our ping that was not answered yet
+        self.pinged: float | None = None  # when the client's last ping came
+        self.rest = b""  # input that was not consumed: less than a frame, or waiting
+        self.links: dict[int, Peer | None] = {}  # by link id; None: the other side is not linked
+        self.routes = 0  # routing requests whose response has not come yet
+        # why the rest waits
+        self.wait = GO_ON
+        self.waits_for: Receiver | None = None
+        self.paused_since: float | None = None
+        self.dropping: set[int] | None = None  # serials of receivers its frames are dropped for
+        # since the last commit
+        self.touched = False
+        self.consumed = 0
+        self.received = 0
+        self.sent = 0
+        self.done = 0
+        self.out: list[bytes] = NOTHING
+
+    def __repr__(self) -> str:
+        return f"Session({self.serial})"  # it holds keys
+
+    def may_pause(self, now: float) -> bool:
+        """Tells whether its stream may wait: not while a ping of either side is due in it."""
+        if self.ping_id is not None:
+            return False
+        if self.pinged is None:
+            self.pinged = now
+            return True
+        age = now - self.pinged
+        if age > PING_INTERVAL_S + _PING_LATE_S:  # this client does not ping
+            self.pinged = now
+            return True
+        return age < PING_INTERVAL_S - _PING_EARLY_S
+
+
+NOTHING: list[bytes] = []  # shared and never appended to: an idle session owns no list
+
+
+def has_room(receiver: Receiver, limits: RelayLimits) -> bool:
+    """Tells whether more may be handed over for this receiver now."""
+    if receiver.full:
+        return False
+    ahead = limits.ahead_local if type(receiver) is Session else limits.ahead_remote
+    return receiver.ahead < ahead

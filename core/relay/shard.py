@@ -1,0 +1,429 @@
+"""The relay worker's half: turns one input of the broker into one commit, and keeps nothing else.
+
+Whatever this shard does before its commit arrived at the broker has not happened: a successor that
+is given the same records and the same input goes on from there. So it never talks to a client
+itself, and only UDP datagrams of onion and forward requests leave it by another way.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from core.crypto import SharedKeys, open_sealed, seal
+from core.entropy import Entropy
+from core.relay import packets
+from core.relay.frames import (
+    AHEAD,
+    ANSWER,
+    CHUNK_FIELDS,
+    CLOSE,
+    CONFIRM,
+    FORGET,
+    FULL,
+    GO_ON,
+    HELLO,
+    HELLO_FIELDS,
+    INBOX_FIELDS,
+    NOTE_FIELDS,
+    PAUSED,
+    PUSH,
+    RECORD_FIELDS,
+)
+from core.relay.handshake import answer_hello
+from core.relay.limits import FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
+from core.relay.session import NOTHING, Receiver, Session, has_room
+
+Hop = Callable[[bytes, int, float, bool], bool]
+"""hop(packet, serial, now, from_private): relay packet 08 or 0a; False closes the connection."""
+
+_SIZES = [size.to_bytes(2, "big") for size in range(MAX_BOX + 1)]
+_LINK_BYTES = [bytes((number,)) for number in range(256)]
+_LOOK_INTERVAL_S = 0.05  # how often pauses are looked at without a reason
+
+Effect = tuple[Any, ...]
+
+
+def _rows(flat: list[Any], fields: int) -> Iterator[tuple[Any, ...]]:
+    part = iter(flat)
+    return zip(*([part] * fields), strict=False)
+
+
+class RelayShard:
+    """All connections of one relay shard, as far as their ciphers and packets go."""
+
+    def __init__(
+        self,
+        keys: SharedKeys,
+        entropy: Entropy,
+        onion: Hop,
+        forward: Hop,
+        limits: RelayLimits | None = None,
+    ) -> None:
+        """`keys`: combined keys of the node's DHT identity; `onion`, `forward`: the two hops."""
+        self._keys = keys
+        self._entropy = entropy
+        self.onion = onion
+        self.forward = forward
+        self._limits = limits or RelayLimits()
+        self.frames: Counter[int] = Counter()
+        """How many frames were handled, by kind."""
+        self._begin(-1)
+
+    def _begin(self, epoch: int) -> None:
+        """Forgets everything: the broker gives it again."""
+        self.epoch = epoch
+        self.sessions: dict[int, Session] = {}
+        self.remotes: dict[int, Receiver] = {}  # receivers of other shards, while they matter
+        self.broken = False
+        self._reset_said = False
+        self._unapplied: deque[tuple[int, list[tuple[Receiver, int]]]] = deque()
+        self._waiting: dict[Session, None] = {}
+        self._next_look = 0.0
+        self._touched: list[Session] = []
+        self._handed: list[tuple[Receiver, int]] = []
+        self.effects: list[Effect] = []
+        self.drops: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def handle(self, items: list[Any], now: float) -> list[Any] | None:
+        """Takes an input and returns the items of its commit.
+
+        None if the input belongs to an epoch that this shard has given up. An exception that comes
+        out of here leaves the shard broken until the next epoch: the adapter says RESET.
+        """
+        epoch, sequence, applied, notes, records, inbox, hellos, chunks = items
+        if epoch != self.epoch:
+            self._begin(epoch)
+        elif self.broken:
+            return None
+        self.broken = True  # until the commit is made
+        self._learn_applied(applied)
+        look = bool(notes)
+        for serial, note in _rows(notes, NOTE_FIELDS):
+            self._note(serial, note)
+        for record in _rows(records, RECORD_FIELDS):
+            self._adopt(record)
+        for serial, frame, peer in _rows(inbox, INBOX_FIELDS):
+            session = self.sessions.get(serial)
+            if session is not None:
+                self._take_inbox(session, frame, peer, now)
+        for serial, hello, private in _rows(hellos, HELLO_FIELDS):
+            self._hello(serial, hello, private)
+        for serial, chunk in _rows(chunks, CHUNK_FIELDS):
+            session = self.sessions.get(serial)
+            if session is not None:
+                session.rest = session.rest + chunk if session.rest else chunk
+                self.touch(session)
+                if session.wait == GO_ON:
+                    self._run(session, now)
+        if self._waiting and (look or now >= self._next_look or self._is_ahead()):
+            self._look(now)
+        rows, effects, drops = self._commit(sequence)
+        self.broken = False
+        return [epoch, sequence, rows, effects, drops]
+
+    def newly_broken(self) -> bool:
+        """Tells, once in an epoch, that an exception has ended it."""
+        said, self._reset_said = self._reset_said, self.broken
+        return self.broken and not said
+
+    # What the broker tells
+
+    def _learn_applied(self, applied: int) -> None:
+        unapplied = self._unapplied
+        while unapplied and unapplied[0][0] <= applied:
+            for receiver, size in unapplied.popleft()[1]:
+                receiver.ahead -= size
+                if not receiver.ahead and not receiver.full:
+                    self.remotes.pop(receiver.serial, None)
+
+    def _note(self, serial: int, note: int) -> None:
+        if note == FORGET:
+            session = self.sessions.get(serial)
+            if session is not None:
+                self._drop(session)
+            return
+        receiver: Receiver | None = self.sessions.get(serial)
+        if receiver is None:
+            receiver = self.remotes.get(serial)
+        if receiver is None:
+            if note != FULL:
+                return
+            receiver = self.remotes[serial] = Receiver(serial)
+        receiver.full = note == FULL
+        if not receiver.full and not receiver.ahead:
+            self.remotes.pop(serial, None)
+
+    def _adopt(self, record: tuple[Any, ...]) -> None:
+        """Takes over a connection from the broker's record of it."""
+        serial, key, shared, receive, send, confirmed, private, ping_id, links, full = record
+        session = Session(
+            serial, key, shared, int.from_bytes(receive, "big"), int.from_bytes(send, "big")
+        )
+        session.confirmed, session.private = confirmed, private
+        session.ping_id, session.full = ping_id, full
+        for link_id, peer_serial, peer_id in _rows(links, 3):
+            session.links[link_id] = (peer_serial, peer_id) if peer_serial else None
+        self.sessions[serial] = session
+        self.remotes.pop(serial, None)
+
+    def _take_inbox(
+        self, session: Session, frame: bytes, peer: list[int] | None, now: float
+    ) -> None:
+        """Seals a plain frame for its client, and learns from those that change its links."""
+        self.touch(session)
+        session.done += 1
+        self.seal_for(session, frame)
+        kind = frame[0]
+        if kind >= FIRST_LINK:
+            return
+        if kind == packets.PING:
+            session.ping_id = frame[1:]
+        elif kind == packets.ROUTING_RESPONSE:
+            link_id = frame[1]
+            if link_id:
+                session.links.setdefault(link_id, None)
+            if peer is not None:
+                session.links[link_id] = (peer[0], peer[1])
+                self.seal_for(session, bytes((packets.CONNECT_NOTICE, link_id)))
+            session.routes -= 1
+            if session.wait == ANSWER:
+                self._resume(session, now)
+        elif kind == packets.CONNECT_NOTICE:
+            if peer is not None and frame[1] in session.links:
+                session.links[frame[1]] = (peer[0], peer[1])
+        elif kind == packets.DISCONNECT_NOTICE and frame[1] in session.links:
+            session.links[frame[1]] = None
+
+    def _hello(self, serial: int, hello: bytes, private: bool) -> None:
+        accepted = answer_hello(hello, self._keys, self._entropy)
+        if accepted is None:
+            self.effects.append((CLOSE, serial, "hello"))
+            return
+        receive, send = accepted.receive_nonce, accepted.send_nonce
+        session = Session(
+            serial,
+            hello[:32],
+            accepted.shared,
+            int.from_bytes(receive, "big"),
+            int.from_bytes(send, "big"),
+        )
+        session.private = private
+        self.sessions[serial] = session
+        self.touch(session)
+        session.consumed = len(hello)
+        session.out = [accepted.answer]
+        self.effects.append((HELLO, serial, accepted.shared, receive, send))
+
+    # Input of a connection
+
+    def _run(self, session: Session, now: float) -> None:
+        """Handles the whole frames in a session's input, until one of them has to wait."""
+        data = session.rest
+        end = len(data)
+        position = 0
+        shared = session.shared
+        while end - position >= 2:
+            size = data[position] << 8 | data[position + 1]
+            if size > MAX_BOX or size == 0:
+                self.close(session, "frame_size")
+                return
+            behind = position + 2 + size
+            if behind > end:
+                break
+            plain = open_sealed(
+                shared, session.receive.to_bytes(24, "big"), data[position + 2 : behind]
+            )
+            if not plain:
+                self.close(session, "frame_box")
+                return
+            if not session.confirmed:
+                session.confirmed = True
+                self.effects.append((CONFIRM, session.serial))
+            kind = plain[0]
+            if kind >= FIRST_LINK:
+                verdict = self._data(session, kind, plain, now)
+            else:
+                verdict = packets.handle(self, session, kind, plain, now)
+            if verdict != GO_ON:
+                if verdict is None:
+                    return  # closed
+                session.wait = verdict
+                self._waiting[session] = None
+                break
+            session.receive = (session.receive + 1) & NONCE_MASK
+            session.received += 1
+            position = behind
+        session.consumed += position
+        session.rest = data[position:] if position else data
+
+    def _data(self, session: Session, link_id: int, plain: bytes, now: float) -> int | None:
+        """Passes data on along a link; the cheapest way this shard has."""
+        peer = session.links.get(link_id)
+        if peer is None:
+            if link_id in session.links:
+                self.drops["relay_link_down"] += 1
+                return GO_ON
+            return self.no_link(session)
+        peer_serial, peer_id = peer
+        other = self.sessions.get(peer_serial)
+        if other is None:
+            receiver = self.remotes.get(peer_serial)
+            if receiver is None:
+                receiver = self.remotes[peer_serial] = Receiver(peer_serial)
+            if not has_room(receiver, self._limits):
+                return self._wait_for(session, receiver, now)
+            if session.dropping is not None:
+                self._stop_dropping(session, receiver)
+            size = len(plain)
+            receiver.ahead += size
+            self._handed.append((receiver, size))
+            self.effects.append((PUSH, session.serial, link_id, plain[1:]))
+            return GO_ON
+        if other.links.get(peer_id) != (session.serial, link_id):
+            self.drops["relay_link_down"] += 1  # the other side has just gone
+            return GO_ON
+        if not has_room(other, self._limits):
+            return self._wait_for(session, other, now)
+        if session.dropping is not None:
+            self._stop_dropping(session, other)
+        self.touch(other)
+        self.seal_for(other, _LINK_BYTES[peer_id] + plain[1:])
+        return GO_ON
+
+    def _wait_for(self, session: Session, receiver: Receiver, now: float) -> int:
+        """Says what becomes of a frame whose receiver has no room: it waits (AHEAD or PAUSED), or
+        it was dropped (GO_ON)."""
+        if not receiver.full:
+            session.waits_for = receiver
+            return AHEAD  # lasts one turn of broker and worker, and costs the sender nothing
+        dropping = session.dropping
+        if dropping is None or receiver.serial not in dropping:
+            since = session.paused_since
+            if session.may_pause(now) and (since is None or now - since < self._limits.pause_s):
+                session.paused_since = now if since is None else since
+                session.waits_for = receiver
+                return PAUSED
+            if dropping is None:
+                dropping = session.dropping = set()
+            dropping.add(receiver.serial)
+        session.paused_since = None
+        self.drops["relay_receiver_full"] += 1
+        return GO_ON
+
+    @staticmethod
+    def _stop_dropping(session: Session, receiver: Receiver) -> None:
+        """A receiver has room again: next time its senders may wait for it again."""
+        if session.dropping is not None:
+            session.dropping.discard(receiver.serial)
+            if not session.dropping:
+                session.dropping = None
+
+    def no_link(self, session: Session) -> int | None:
+        """A link id that was not given out: not yet, if a routing response is on its way."""
+        if session.routes:
+            return ANSWER
+        return self.close(session, "no_link")
+
+    def wait_for_answer_room(self, session: Session) -> int:
+        """GO_ON if a client's own queue has room for an answer; else its input waits, however
+        long: a client that does not read need not be read either."""
+        if has_room(session, self._limits):
+            return GO_ON
+        session.waits_for = session
+        return PAUSED if session.full else AHEAD
+
+    # Waiting input
+
+    def _is_ahead(self) -> bool:
+        return any(session.wait == AHEAD for session in self._waiting)
+
+    def _look(self, now: float) -> None:
+        """Goes on with the input whose reason to wait is over."""
+        self._next_look = now + _LOOK_INTERVAL_S
+        for session in list(self._waiting):
+            if session.wait == ANSWER:
+                continue
+            receiver = session.waits_for
+            since = session.paused_since
+            if (
+                receiver is None
+                or has_room(receiver, self._limits)
+                or (since is not None and now - since >= self._limits.pause_s)
+                or ((session.wait == PAUSED and receiver is not session)
+                and not session.may_pause(now))
+            ):
+                self._resume(session, now)
+
+    def _resume(self, session: Session, now: float) -> None:
+        del self._waiting[session]
+        receiver = session.waits_for
+        if receiver is not None and not receiver.full:
+            session.paused_since = None
+        session.wait = GO_ON
+        session.waits_for = None
+        self.touch(session)
+        self._run(session, now)
+
+    # Output
+
+    def touch(self, session: Session) -> None:
+        """Makes a session part of the next commit."""
+        if not session.touched:
+            session.touched = True
+            self._touched.append(session)
+
+    def seal_for(self, session: Session, plain: bytes) -> None:
+        """Seals a frame for a client of this shard, whose send nonce nobody else uses."""
+        box = seal(session.shared, session.send.to_bytes(24, "big"), plain)
+        session.send = (session.send + 1) & NONCE_MASK
+        session.sent += 1
+        if session.out is NOTHING:
+            session.out = []
+        session.out.append(_SIZES[len(box)])
+        session.out.append(box)
+        session.ahead += len(box) + 2
+
+    def close(self, session: Session, reason: str) -> int | None:
+        """Ends a connection; what was sealed for it before still goes out first. Returns None,
+        which is what a handler returns that has closed."""
+        self.effects.append((CLOSE, session.serial, reason))
+        self._drop(session)
+        return None
+
+    def _drop(self, session: Session) -> None:
+        self.sessions.pop(session.serial, None)
+        self._waiting.pop(session, None)
+        session.full = False  # whoever waits for it waits no longer
+        session.ahead = 0
+
+    def _commit(self, sequence: int) -> tuple[list[Any], list[Effect], dict[str, int]]:
+        rows: list[Any] = []
+        handed = self._handed
+        for session in self._touched:
+            out = session.out
+            data = b"".join(out) if out else b""
+            rows += (
+                session.serial,
+                session.consumed,
+                session.received,
+                session.sent,
+                session.done,
+                session.wait,
+                data,
+            )
+            if session.sent:
+                handed.append((session, len(data)))
+                session.sent = 0
+            session.touched = False
+            session.consumed = session.received = session.done = 0
+            session.out = NOTHING
+        self._touched = []
+        if handed:
+            self._unapplied.append((sequence, handed))
+            self._handed = []
+        effects, self.effects = self.effects, []
+        drops, self.drops = dict(self.drops), Counter()
+        return rows, effects, drops

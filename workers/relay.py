@@ -1,0 +1,73 @@
+"""The relay worker: one input frame of the broker in, one commit out."""
+
+from typing import Any
+
+from core.dht.snapshot import NodeSnapshot
+from core.endpoint import Endpoint
+from core.messages import Message, TableChange, TableFull
+from core.module import Context, Module, ProtocolViolation
+from core.onion.forwarding import Forwarding
+from core.onion.hops import OnionHops
+from core.relay import RelayShard
+from core.relay.frames import RELAY_COMMIT, RELAY_INPUT, RELAY_RESET
+from workers.host import Desk
+
+
+class RelayWorker:
+    """Runs a RelayShard; the hops of relay packets 08 and 0a leave by UDP at once."""
+
+    def __init__(self, context: Context, desk: Desk) -> None:
+        self.out = context.out
+        self._desk = desk
+        hops = OnionHops(context)
+        forwarding = Forwarding(context, NodeSnapshot(context.keys.public))
+        self._shard = RelayShard(
+            context.key_cache(),
+            context.entropy,
+            hops.relay_onion_request,
+            forwarding.relay_forward_request,
+        )
+
+    def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """No datagram is for a relay worker."""
+        raise ProtocolViolation("relay_datagram")
+
+    def handle_message(self, message: Message, now: float) -> None:
+        """dht.0 tells every worker its table; a relay client names addresses itself."""
+        if not isinstance(message, TableFull | TableChange):
+            self.out.drops["relay_message"] += 1
+
+    def handle_frame(self, kind: int, items: list[Any], now: float) -> None:
+        """Answers an input with its commit; with a reset if it broke over it."""
+        if kind != RELAY_INPUT:
+            self.out.drops["relay_frame_kind"] += 1
+            return
+        shard = self._shard
+        commit = None
+        try:
+            commit = shard.handle(items, now)
+        finally:
+            if commit is not None:
+                self._desk.send_frame(RELAY_COMMIT, commit)
+            elif shard.newly_broken():
+                self._desk.send_frame(RELAY_RESET, [shard.epoch])
+
+    def handle_timer(self, now: float) -> None:
+        """Nothing is due here: the broker has the clocks."""
+
+    def next_timer(self) -> float | None:
+        """Returns None: the broker has the clocks."""
+        return None
+
+    def snapshot(self) -> dict[str, Any]:
+        """Returns counts for the operator."""
+        shard = self._shard
+        return {
+            "connections": len(shard),
+            "frames": {f"{kind:02x}": count for kind, count in shard.frames.items()},
+        }
+
+
+def create(context: Context, desk: Desk) -> Module:
+    """Makes the relay module."""
+    return RelayWorker(context, desk)
