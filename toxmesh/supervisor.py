@@ -7,6 +7,7 @@ that is silent for three seconds is killed first; every change of who is up is a
 
 import logging
 import os
+import resource
 import secrets
 import selectors
 import shutil
@@ -20,6 +21,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from core import endpoint
 from core.crypto import KEY_SIZE, KeyPair
@@ -70,6 +73,23 @@ def _run_directory(state_dir: Path) -> Path:
     if base is None or len(os.fsencode(base)) + _NAME_ROOM + 18 > _PATH_LIMIT:
         base = "/tmp"  # mkdtemp makes a fresh 0700 directory in it
     return Path(tempfile.mkdtemp(prefix="toxmesh-", dir=base))
+
+
+def lan_targets() -> tuple[Endpoint, ...]:
+    """Returns the IPv4 broadcast addresses of this machine's interfaces."""
+    found = {}
+    for rows in psutil.net_if_addrs().values():
+        for row in rows:
+            if row.family == socket.AF_INET and row.broadcast:
+                found[row.broadcast] = endpoint.from_text(row.broadcast, 0)
+    return tuple(found.values())
+
+
+def _raise_limits() -> None:
+    """Allows as many descriptors as the system lets this user have: a relay client needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Supervisor:
@@ -258,6 +278,7 @@ class Supervisor:
             has_ipv4=socket.AF_INET in families,
             has_ipv6=socket.AF_INET6 in families,
             lan_discovery=self.settings.lan_discovery,
+            lan_targets=lan_targets() if table and self.settings.lan_discovery else (),
             motd=self.settings.motd,
             bootstrap=self._bootstrap if table else (),
             saved_nodes=self._nodes if table else (),
@@ -421,6 +442,7 @@ def run(
 ) -> int:
     """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
     start_logging(settings.log_level, settings.log_format)
+    _raise_limits()
     try:
         bound = sockets.bind(settings.listen, settings.udp_port, settings.tcp_ports)
     except sockets.BindError as error:

@@ -30,6 +30,8 @@ from workers.outbox import BROKER, WorkerOutbox
 _FRAMES_A_TURN = 4
 _TURNS_WITHOUT_POLL = 16  # of a busy worker, before it looks at the control channel again
 _OWN_A_TURN = 1024  # messages to itself in one turn
+_ACK_FRAMES = 2  # acknowledged together: half the messages, and the credit still never runs out
+_ACK_S = 0.02  # how long the last one may stay unacknowledged
 _WITHHOLD_S = 0.25  # how long a worker that is behind may make this one take less in
 _STOP_S = 0.7  # how long a worker that stops may take for what it has in hand
 _NODES_FIRST_S = 5.0  # a dht.0 that dies young has a successor that knows its nodes
@@ -80,6 +82,8 @@ class Host:
         self._poller.register(channel.fileno(), zmq.POLLIN)
         self._names: dict[int, tuple[str, int]] = {}  # from generation
         self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
+        self._acknowledged: dict[int, int] = {}  # generation: sequence last acknowledged
+        self._acknowledge_by = 0.0
         self._withheld_since: float | None = None
         self._packets = 0
         self._bugs: deque[float] = deque(maxlen=_BUGS)
@@ -150,6 +154,8 @@ class Host:
         self.out.pump()
         if self._handled:
             self._acknowledge(now)
+        else:
+            self._acknowledge_by = 0.0
         if now >= self._next_beat:
             self._beat(now)
         if self._stop_by is not None and not self._stopped:
@@ -237,16 +243,24 @@ class Host:
             withhold = now - self._withheld_since < _WITHHOLD_S
         else:
             self._withheld_since = None
-        for generation in list(self._handled):
+        if not self._acknowledge_by:
+            self._acknowledge_by = now + _ACK_S
+        everything = now >= self._acknowledge_by or self._stop_by is not None
+        for generation, sequence in list(self._handled.items()):
             name = self._names.get(generation)
             if name is None:
                 continue  # its sender is in a topology that is still to come
             box = self.out.mailboxes[name]
             if withhold and box is broker:
                 continue
-            sequence = self._handled.pop(generation)
+            if not everything and sequence - self._acknowledged.get(generation, 0) < _ACK_FRAMES:
+                continue
+            del self._handled[generation]
+            self._acknowledged[generation] = sequence
             if box.outlet is not None:
                 box.outlet.acknowledge(sequence)
+        if everything:
+            self._acknowledge_by = 0.0
 
     def _patience(self) -> float:
         """Returns how long to wait for something to happen, in seconds."""
@@ -255,6 +269,8 @@ class Host:
         when = self.module.next_timer()
         if when is not None and when < until:
             until = when
+        if self._handled:
+            until = min(until, self._acknowledge_by or now + _ACK_S)
         if self._withheld_since is not None and self._handled:
             until = min(until, self._withheld_since + _WITHHOLD_S)
         if self._stop_by is not None and not self._stopped:
@@ -302,6 +318,7 @@ class Host:
             if known is not None:
                 del self._names[known]
                 self._handled.pop(known, None)
+                self._acknowledged.pop(known, None)
             if peer is None:
                 box.connect(None)
                 continue

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from core.crypto import KeyPair, SecretKey
-from core.endpoint import Endpoint
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
@@ -25,6 +24,11 @@ BEAT_INTERVAL = 1.0  # seconds between heartbeats; SECURITY R-05: three missed e
 _START_WAIT = 30.0  # seconds a child waits for its orders
 
 EXIT_BUGS = 70  # sysexits.h: EX_SOFTWARE; too many bugs in a short time
+
+
+def _frozen(value: Any) -> Any:
+    """Makes tuples of the lists that msgpack makes of tuples."""
+    return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,7 @@ class Start:
         """Reads what `to_note` made."""
         body = dict(note.body)
         count = body.pop("udp_count")
-        options = dict(body.pop("options"))
-        for name in ("bootstrap", "saved_nodes"):
-            options[name] = tuple((Endpoint(row[0]), bytes(row[1])) for row in options[name])
-        options["tcp_ports"] = tuple(options["tcp_ports"])
+        options = {name: _frozen(value) for name, value in body.pop("options").items()}
         body["families"] = tuple(body["families"])
         return cls(
             options=NodeOptions(**options),

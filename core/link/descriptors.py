@@ -55,6 +55,11 @@ class Channel:
         return self._socket.fileno()
 
     @property
+    def waiting(self) -> int:
+        """How many bytes wait for the other side to read."""
+        return self._waiting_size
+
+    @property
     def blocked(self) -> bool:
         """Whether messages wait for the other side to read."""
         return bool(self._waiting)

@@ -80,7 +80,9 @@ class Node:
 
 
 @contextmanager
-def running(state_dir: Path, *arguments: str, workers: str = "dht=1,onion=0,relay=0") -> Iterator[Node]:
+def running(
+    state_dir: Path, *arguments: str, workers: str = "dht=1,onion=0,relay=0"
+) -> Iterator[Node]:
     """Runs a node on loopback until the block ends."""
     port = free_port()
     line = [sys.executable, "-m", "toxmesh", "run", "--dev", "--state-dir", str(state_dir)]

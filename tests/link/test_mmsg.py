@@ -1,0 +1,91 @@
+"""Batches of datagrams: both ways of reading and sending do the same."""
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from core import endpoint
+from core.link import mmsg
+from core.module import LocalError
+
+WAYS = [(mmsg.BatchReceiver, mmsg.BatchSender), (mmsg.SingleReceiver, mmsg.SingleSender)]
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+Pair = tuple[mmsg.Receiver, mmsg.Sender, bytes, bytes, Counter[str]]
+
+
+@pytest.fixture(params=[(way, family) for way in WAYS for family in LOOPBACK])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A receiver, a sender, the endpoints of both, and what could not be sent."""
+    (make_receiver, make_sender), family = request.param
+    drops: Counter[str] = Counter()
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as one,
+        socket.socket(family, socket.SOCK_DGRAM) as other,
+    ):
+        places = []
+        for row in (one, other):
+            row.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            row.bind((LOOPBACK[family], 0))
+            places.append(endpoint.from_text(LOOPBACK[family], row.getsockname()[1]))
+        reader, writer = make_receiver(one.fileno(), family), make_sender(
+            other.fileno(), family, drops
+        )
+        yield reader, writer, places[0], places[1], drops
+        for row in (reader, writer):
+            if isinstance(row, mmsg.SingleReceiver | mmsg.SingleSender):
+                row._socket.detach()
+
+
+def test_a_burst_arrives_whole_in_order_and_with_its_source(pair: Pair) -> None:
+    reader, writer, to, source, drops = pair
+    packets = [bytes([i]) * (i + 1) for i in range(100)]
+    for packet in packets:
+        writer.send(to, packet)
+    writer.flush()
+    found = []
+    while sizes := reader.receive():
+        for i, size in enumerate(sizes):
+            start = i * mmsg.SLOT_SIZE
+            found.append(bytes(reader.window[start : start + size]))
+            assert bytes(reader.names[i]) == source
+    assert found == packets
+    assert not drops
+
+
+def test_a_datagram_that_is_too_long_is_told_apart_from_the_longest(pair: Pair) -> None:
+    reader, _, to, _, _ = pair
+    with socket.socket(
+        socket.AF_INET if endpoint.is_ipv4(endpoint.Endpoint(to)) else socket.AF_INET6,
+        socket.SOCK_DGRAM,
+    ) as client:
+        host = "127.0.0.1" if len(to) == 16 else "::1"
+        place = (host, endpoint.port_of(endpoint.Endpoint(to)))
+        client.sendto(bytes(2048), place)
+        client.sendto(bytes(2049), place)
+        client.sendto(b"", place)
+    assert reader.receive() == [2048, -1, 0]
+
+
+def test_what_cannot_be_sent_is_counted_and_the_rest_leaves(pair: Pair) -> None:
+    reader, writer, to, _, drops = pair
+    nowhere = endpoint.with_port(endpoint.Endpoint(to), 0)  # EINVAL
+    for _ in range(3):
+        writer.send(to, b"good")
+        writer.send(nowhere, b"bad")
+    assert writer.flush() == 3
+    assert reader.receive() == [4, 4, 4]
+    assert sum(drops.values()) == 3
+    assert all(reason.startswith("send_error:") for reason in drops)
+
+
+def test_a_datagram_that_no_slot_holds_is_our_own_mistake(pair: Pair) -> None:
+    with pytest.raises(LocalError):
+        pair[1].send(pair[2], bytes(2049))
+    assert pair[1].flush() == 0
+
+
+def test_nothing_there_is_no_datagram(pair: Pair) -> None:
+    assert pair[0].receive() == []
