@@ -34,6 +34,10 @@ class NodeOptions:
     lan_discovery: bool = True
     lan_targets: tuple[Endpoint, ...] = ()  # broadcast addresses of the interfaces; ports are ignored
     motd: str = ""
+    relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
+    relay_per_address: int = 64  # of them from one address; 0: no limit
+    relay_per_prefix: int = 256  # and from one /24 or /64
+    relay_unconfirmed_per_address: int = 32  # that have not sent a good frame yet
     bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()  # address, DHT public key
     saved_nodes: tuple[tuple[Endpoint, bytes], ...] = ()  # known when the node last stopped
 
