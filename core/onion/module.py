@@ -93,6 +93,11 @@ class OnionModule:
         elif isinstance(message, TableChange):
             if not self.nodes.handle_change(message):
                 self._want_table(now)
+        elif isinstance(message, TableWanted):
+            # A restarted dht.0 asks for the last copy of its own table.
+            full = self.nodes.full()
+            if full is not None:
+                self.out.tell_shard(message.role, message.shard, full)
         else:
             raise ProtocolViolation("onion_message")
 
