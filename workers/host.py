@@ -85,6 +85,7 @@ class Host:
         self._acknowledged: dict[int, int] = {}  # generation: sequence last acknowledged
         self._acknowledge_by = 0.0
         self._withheld_since: float | None = None
+        self._connected = False  # before the first topology nobody can be told anything
         self._packets = 0
         self._bugs: deque[float] = deque(maxlen=_BUGS)
         self._bugs_seen: set[tuple[str, str]] = set()
@@ -143,7 +144,7 @@ class Host:
             count += 1
             self._take(frame, now)
         when = self.module.next_timer()
-        if when is not None and when <= now:
+        if when is not None and when <= now and self._connected:
             self.out.begin(-1)
             self._guard("timer", 0, self.module.handle_timer, now)
         own = self.out.own
@@ -267,7 +268,7 @@ class Host:
         now = time.monotonic()
         until = self._next_beat
         when = self.module.next_timer()
-        if when is not None and when < until:
+        if when is not None and when < until and self._connected:
             until = when
         if self._handled:
             until = min(until, self._acknowledge_by or now + _ACK_S)
@@ -303,6 +304,7 @@ class Host:
 
     def _connect(self, topology: child.Topology) -> None:
         """Connects to new incarnations and lets go of those that are gone."""
+        self._connected = True
         start = self._start
         slots = self.context.slots
         for role in set(slots) - set(topology.slots):
