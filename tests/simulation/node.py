@@ -1,6 +1,7 @@
 """A node of the simulation: the real modules, in shards, behind the broker's real routes."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from broker.routes import route
@@ -205,12 +206,16 @@ class Peer:
         self.alive = True
         self.received: list[tuple[Endpoint, bytes]] = []
         """Datagrams that came, with their sources."""
+        self.handler: Callable[[bytes, Endpoint], None] | None = None
+        """If set, gets each datagram besides."""
         self._cache = PooledKeys(keys, world.key_pool)
         self._entropy = StreamedEntropy(f"{world.seed}/peer/{self.key.hex()}")
 
     def receive(self, packet: bytes, source: Endpoint) -> None:
         """Keeps a datagram."""
         self.received.append((source, packet))
+        if self.handler is not None:
+            self.handler(packet, source)
 
     def send(self, to: Endpoint, packet: bytes) -> None:
         """Sends bytes as they are."""
