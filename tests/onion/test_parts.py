@@ -155,10 +155,10 @@ def test_a_restarted_table_owner_gets_the_last_copy_back() -> None:
     ((role, shard, full),) = node.boxes[0].told
     assert (role, shard) == ("dht", 0)
     assert full == module.nodes.full()
-    module.nodes.version = None
     node.boxes[0].told.clear()
-    module.handle_message(TableWanted("dht", 0), START)
-    assert node.boxes[0].told == []
+    empty = Node("n", address(0))
+    empty.shards[0].handle_message(TableWanted("dht", 0), START)
+    assert empty.boxes[0].told == []
     with pytest.raises(ProtocolViolation):
         module.handle_message(RelayDeliver(1, b""), START)
 
