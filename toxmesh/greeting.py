@@ -56,10 +56,11 @@ def lines(
     result = [f"public key  {key}"]
     result += [f"listens on  {address}" for address in addresses]
     first = PORT_RANGE[0]
+    taken = "            port {} was taken for {}; {} was the next free one"
     if settings.udp_port is None and udp_port not in (0, first):
-        result.append(f"            UDP port {first} was taken; {udp_port} was the next free one")
+        result.append(taken.format(first, "UDP", udp_port))
     if settings.tcp_ports is None and tcp_ports and first not in tcp_ports:
-        result.append(f"            TCP port {first} was taken; {tcp_ports[0]} was the next free one")
+        result.append(taken.format(first, "TCP", tcp_ports[0]))
     port = udp_port or (tcp_ports[0] if tcp_ports else first)
     known = _reachable(settings, own)
     place = _place(known[0], port) if known else f"YOUR-ADDRESS:{port}"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from core.crypto import KEY_SIZE, KeyPair, equal
 from core.entropy import SystemEntropy
-from ops.paths import KEYS_FILE
 from toxmesh import storage
 
 FILE_SIZE = 2 * KEY_SIZE  # c-toxcore other/bootstrap_daemon: manage_keys writes public, then secret

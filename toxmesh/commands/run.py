@@ -32,11 +32,9 @@ if TYPE_CHECKING:
     metavar="HOST:PORT:PUBLICKEY",
     help="Node to begin with; repeatable; replaces the shipped list.",
 )
-@click.option("--no-lan-discovery", is_flag=True, help="Do not look for nodes on the local network.")
+@click.option("--no-lan-discovery", is_flag=True, help="No search in the local network.")
 @click.option("--motd", metavar="TEXT", help="Message for those who ask for bootstrap info.")
-@click.option(
-    "--workers", metavar="dht=2,onion=2,relay=2", help="Processes of a role; 0 is off."
-)
+@click.option("--workers", metavar="dht=2,onion=2,relay=2", help="Processes by role; 0 is off.")
 def command(
     config: Path | None,
     dev: bool,
@@ -55,8 +53,8 @@ def command(
     the next free port up to 33545) and joins the network by a shipped list of nodes. When it
     listens it prints one line on stdout: ready udp=PORT tcp=PORT[,PORT] key=HEX.
     """
-    os.umask(0o077)
     with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))
         if dev and state_dir is None:
             state_dir = Path(tempfile.mkdtemp(prefix="toxmesh-dev-"))
             stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
@@ -75,6 +73,7 @@ def command(
 
 
 def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
+    from ops.paths import KEYS_FILE
     from toxmesh import keys, settings_file, storage
 
     try:
@@ -88,7 +87,7 @@ def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
         directory.make()
         directory.lock()
         stack.callback(directory.unlock)
-        pair, new = keys.load_or_generate(settings.state_dir / keys.KEYS_FILE)
+        pair, new = keys.load_or_generate(settings.state_dir / KEYS_FILE)
     except storage.StorageError as error:
         complain(str(error))
         return error.code
@@ -96,7 +95,7 @@ def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
         complain(str(error))
         return 3
     if new:
-        click.echo(f"made new keys in {settings.state_dir / keys.KEYS_FILE}", err=True)
+        click.echo(f"made new keys in {settings.state_dir / KEYS_FILE}", err=True)
     return _serve(settings, pair)
 
 
