@@ -288,13 +288,15 @@ class Supervisor:
 
     def _hears(self, row: Child) -> Callable[[float], None]:
         def on_channel(now: float) -> None:
-            assert row.channel is not None
+            if row.channel is None:
+                return  # its end was seen in this very turn
             try:
                 for note in row.channel.receive():
                     self._note(row, note, now)
             except ChannelClosed:
                 self._selector.unregister(row.channel.fileno())
-                row.kill()  # it cannot be told anything any more
+                if row.state is not State.STOPPED:  # that one is on its way out
+                    row.kill()  # it cannot be told anything any more
             except WireError as error:
                 log.error("%s says what is no message: %s", row.name, error)
                 row.kill()

@@ -214,3 +214,26 @@ def test_two_ports_that_differ_are_both_served(tmp_path: Path) -> None:
             assert client.recv(2048)[0] == 0x01
         assert len(node.status()["node"]["addresses"]) == 2
         assert free_port() != node.udp_port
+
+
+def connected(node: Node) -> bool:
+    """Tells whether the node's dht.0 knows a node that answers."""
+    table = node.status()["modules"]["dht.0"].get("table", {})
+    return bool(table.get("connected"))
+
+
+def test_a_node_finds_another_by_host_name_and_again_after_a_restart_and_a_kill(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "other") as other:
+        place = f"localhost:{other.udp_port}:{other.key.hex()}"
+        with running(tmp_path / "s", "--tcp-port", "0", "--bootstrap", place) as node:
+            until(lambda: connected(node), 15)
+            until((tmp_path / "s" / "nodes.db").exists, 10)  # saved while it runs
+            os.kill(node.child("dht.0")["pid"], signal.SIGKILL)
+            until(lambda: node.child("dht.0")["restarts"] == 1, 2)
+            until(lambda: connected(node), 15)
+            node.process.send_signal(signal.SIGTERM)
+            assert node.process.wait(6) == 0
+        with running(tmp_path / "s") as again:  # nobody tells it where to begin
+            until(lambda: connected(again), 15)
