@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pytest
 
+from core.crypto import KeyPair
 from core.endpoint import Endpoint, from_text, pack_compact, port_of
 from core.messages import NodeRow
 from core.packets.announce import GroupAnnounceResponseBody
@@ -27,6 +28,16 @@ pytestmark = pytest.mark.interop
 HOST = "127.0.0.1"
 ANSWER_TIMEOUT_S = 3.0
 NEIGHBOUR_TIMEOUT_S = 40.0  # bootstrapd asks the node it bootstraps from within some seconds
+
+
+class Known(Protocol):
+    """What a script has to know of a node."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def keys(self) -> KeyPair: ...
 
 
 class Peer(Protocol):
@@ -119,7 +130,7 @@ def await_neighbour(reference: Reference, node: Node, known: bytes) -> None:
     raise AssertionError("tox-bootstrapd does not know its neighbour")
 
 
-def announces(peer: Peer, node: Node) -> list[object]:
+def announces(peer: Peer, node: Known) -> list[object]:
     """Announces, refreshes and searches; returns the shapes of the answers."""
     alice, bob = Client("alice"), Client("bob")
     key, own = node.keys.public, alice.real.public
@@ -166,7 +177,7 @@ def announces(peer: Peer, node: Node) -> list[object]:
     return shapes
 
 
-def data_announcements(peer: Peer, node: Node) -> list[object]:
+def data_announcements(peer: Peer, node: Known) -> list[object]:
     """Stores, keeps alive and retrieves; returns the shapes of the answers."""
     alice = Client("alice")
     key, data_key = node.keys.public, alice.data.public
