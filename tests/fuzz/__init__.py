@@ -1,0 +1,5 @@
+"""Bytes that nobody should send: at the codecs, at the modules, and at a running node.
+
+`python -m tests.fuzz codecs|modules|node --count N --seed N`. What goes wrong is told with the seed
+that brings it back.
+"""
