@@ -48,10 +48,10 @@ def good_friend(
     def answer(packet: bytes, source: Endpoint) -> None:
         sender = packet[1:33]
         if packet[0] == 0x00:
-            (text,) = peer.opened(0x00)
+            text = peer.opened(0x00)[-1]
             peer.send(source, peer.sealed(0x01, sender, b"\x01" + text[1:]))
         elif packet[0] == 0x02:
-            (text,) = peer.opened(0x02)
+            text = peer.opened(0x02)[-1]
             peer.send(source, peer.sealed(0x04, sender, nodes + text[32:]))
 
     peer.handler = answer
