@@ -26,6 +26,7 @@ class Connection:
     __slots__ = (
         "address",
         "deaths",
+        "doubted",
         "ended",
         "fd",
         "flying",
@@ -77,6 +78,7 @@ class Connection:
         self.rest = b""  # input that was read and not consumed
         self.regive = False  # `rest` has to be given to a new worker before anything new
         self.deaths = 0  # workers that died with this connection in hand, one after the other
+        self.doubted = False  # in hand at the last death, and not yet tried again
         # frames for this client that no commit has taken yet
         self.inbox: deque[tuple[bytes, Peer | None]] | None = None
         self.inbox_size = 0  # bytes

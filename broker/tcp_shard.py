@@ -2,7 +2,8 @@
 
 One life of the worker's state is an epoch. A new one begins with the records of all connections.
 Input that an earlier worker had in hand when it died is given again one connection at a time, until
-a commit proves it clean; a connection that was in hand at two deaths is closed.
+a commit proves it clean; a connection that was in hand at two deaths is closed. Inboxes go before
+streams then: what a stream does to others must not overtake the notices they wait for.
 """
 
 from collections import deque
@@ -63,7 +64,7 @@ class ShardWork:
 
     def has_mail(self, connection: Connection) -> None:
         """Puts a connection into the list of those with mail."""
-        if not connection.waiting_mail:
+        if not (connection.waiting_mail or connection.doubted):
             connection.waiting_mail = True
             self.mail.append(connection)
 
@@ -88,7 +89,8 @@ class ShardWork:
             connection.regive = bool(connection.rest)
             if connection.state in (State.UNCONFIRMED, State.CONFIRMED):
                 self.records.append(connection)
-            if connection in suspects:
+            connection.doubted = connection in suspects
+            if connection.doubted:
                 continue
             self._offer(connection)
 
@@ -137,8 +139,10 @@ class ShardWork:
         elif self.suspects:
             if self.flying:
                 return None
-            self._take_suspect(hand, mailed, inbox, hellos, chunks)
-        else:
+            self._take_mail(mailed, inbox)
+            if not mailed:
+                self._take_suspect(hand, mailed, inbox, hellos, chunks)
+        if not (self.suspects or records or hand or mailed):
             self._take_mail(mailed, inbox)
             self._take_hellos(hand, hellos)
             self._take_chunks(hand, chunks, read, now)
@@ -194,24 +198,25 @@ class ShardWork:
         hellos: list[Any],
         chunks: list[Any],
     ) -> None:
-        """Takes the next connection in doubt, alone."""
-        while self.suspects and not (hand or mailed):
+        """Takes the next connection in doubt, alone: the inboxes of all, then their streams."""
+        for connection in self.suspects:
+            if connection.inbox is not None and connection.given < len(connection.inbox):
+                self._give_mail(connection, inbox)
+                mailed.append(connection)
+                return
+        while self.suspects and not hand:
             connection = self.suspects.popleft()
+            connection.doubted = False
             if connection.state == State.CLOSED:
                 continue
             if connection.state == State.GREETED:
                 hellos += (connection.serial, connection.rest, connection.private)
-            else:
-                if not (connection.inbox or connection.rest):
-                    self._offer(connection)
-                    continue
-                if connection.inbox:
-                    self._give_mail(connection, inbox)
-                    mailed.append(connection)
-                if not connection.rest:
-                    continue
+            elif connection.rest:
                 chunks += (connection.serial, connection.rest)
                 connection.regive = False
+            else:
+                self._offer(connection)
+                continue
             connection.flying = True
             hand.append(connection)
 
@@ -274,13 +279,11 @@ class ShardWork:
         """The commit of an input was applied: its connections are clean, and may be read again."""
         for connection in done.mailed:
             connection.deaths = 0
-            if connection.state != State.CLOSED and not connection.flying:
-                self._offer(connection)  # after a trial it is in no list
         for connection in done.streams:
             connection.deaths = 0
             connection.flying = False
-            if connection.state != State.CLOSED and connection.readable:
-                self.want(connection)
+            if connection.state != State.CLOSED:
+                self._offer(connection)
 
     def set_wait(self, connection: Connection, wait: int) -> None:
         """Learns why the worker left input of a connection where it was, or that it went on."""

@@ -188,7 +188,8 @@ class RelayShard:
             if peer is not None:
                 session.links[link_id] = (peer[0], peer[1])
                 self.seal_for(session, bytes((packets.CONNECT_NOTICE, link_id)))
-            session.routes -= 1
+            if session.routes:  # a worker before this one may have asked
+                session.routes -= 1
             if session.wait == ANSWER:
                 self._resume(session, now)
         elif kind == packets.CONNECT_NOTICE:
@@ -351,9 +352,9 @@ class RelayShard:
             if (
                 receiver is None
                 or has_room(receiver, self._limits)
+                or (receiver.full and session.wait == AHEAD)  # from now on it is a pause
                 or (since is not None and now - since >= self._limits.pause_s)
-                or ((session.wait == PAUSED and receiver is not session)
-                and not session.may_pause(now))
+                or (since is not None and not session.may_pause(now))
             ):
                 self._resume(session, now)
 

@@ -28,6 +28,8 @@ class RelayClient:
         self._shared: SharedKey | None = None
         self._buffer = b""
         self.packets: list[bytes] = []
+        self.boxes: list[bytes] = []
+        """Every box that came, as it was on the wire."""
 
     def hello(self) -> bytes:
         """Returns the 128 bytes that open the connection."""
@@ -51,6 +53,7 @@ class RelayClient:
             end = 2 + int.from_bytes(self._buffer[:2], "big")
             if len(self._buffer) < end:
                 return
+            self.boxes.append(self._buffer[2:end])
             packet = open_sealed(self._shared_key, self._receive_nonce, self._buffer[2:end])
             assert packet is not None, "a frame of the relay does not open: nonce or key differ"
             self._receive_nonce = increment(self._receive_nonce)

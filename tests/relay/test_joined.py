@@ -2,7 +2,6 @@
 
 import pytest
 
-from core.crypto import KeyPair
 from core.endpoint import from_text
 from core.messages import RelayDeliver
 from core.relay import RelayLimits
@@ -11,7 +10,7 @@ from tests.relay.joined import End, Joined
 PLACES = [(1, 0, 0), (2, 0, 0), (2, 0, 1), (2, 1, 0)]
 
 
-def pair(shards: int, first: int, second: int, **settings: object) -> tuple[Joined, End, End]:
+def pair(shards: int, first: int, second: int) -> tuple[Joined, End, End]:
     relay = Joined(shards)
     return relay, relay.confirmed(first), relay.confirmed(second)
 
@@ -138,7 +137,7 @@ def test_oob_reaches_the_client_with_that_key(place: tuple[int, int, int]) -> No
 
 
 def test_answers_of_the_onion_reach_their_client() -> None:
-    relay, alice, bob = pair(2, 0, 1)
+    relay, alice, _bob = pair(2, 0, 1)
     assert alice.connection is not None
     for frame in (b"\x09onion", b"\x0bforward", b"\x04forged"):
         relay.tcp.handle_message(RelayDeliver(alice.connection.serial, frame), relay.now)
@@ -150,7 +149,7 @@ def test_answers_of_the_onion_reach_their_client() -> None:
 
 
 def test_onion_and_forward_requests_go_to_their_hops_with_the_serial() -> None:
-    relay, alice, bob = pair(1, 0, 0)
+    relay, alice, _bob = pair(1, 0, 0)
     assert alice.connection is not None
     alice.send(b"\x08" + bytes(200), b"\x0a" + bytes(60))
     relay.run()
@@ -277,27 +276,27 @@ def test_a_client_that_never_sends_a_frame_is_closed() -> None:
 
 
 def test_pings_come_every_thirty_seconds_and_want_an_answer_in_ten() -> None:
-    relay = Joined(2)
-    alice, bob = relay.confirmed(0), relay.confirmed(1)
-    for _ in range(3):
-        relay.wait(30.0)
-        for end in (alice, bob):
-            (ping,) = end.take()
-            assert ping[0] == 4
-            if end is alice:
-                end.send(b"\x05" + ping[1:])
-            else:
-                end.send(b"\x05" + bytes(7) + b"\x01")  # a wrong id is no answer
-        relay.run()
-        if not bob.closed:
-            relay.wait(10.5)
-            assert bob.closed
-            bob = relay.confirmed(1)
-            relay.wait(19.0)
-            alice.take()
-            break
-    assert not alice.closed
-    assert relay.hooks.drops["relay_pong_late"] == 1
+    relay, alice, bob = pair(2, 0, 1)
+    carol = relay.confirmed(0)
+    relay.wait(29.0)
+    assert alice.take() == []
+    relay.wait(1.5)
+    for end in (alice, bob, carol):
+        (ping,) = end.take()
+        assert ping[0] == 4
+        if end is alice:
+            end.send(b"\x05" + ping[1:])
+        elif end is bob:
+            end.send(b"\x05" + bytes(7) + b"\x01")  # a wrong id is no answer
+    relay.wait(9.0)
+    assert not (alice.closed)
+    assert not (bob.closed)
+    assert not (carol.closed)
+    relay.wait(1.5)
+    assert (alice.closed, bob.closed, carol.closed) == (False, True, True)
+    relay.wait(19.5)
+    assert [packet[0] for packet in alice.take()] == [4]
+    assert relay.hooks.drops["relay_pong_late"] == 2
 
 
 def test_limits_by_address_by_prefix_and_on_unconfirmed_ones() -> None:
@@ -331,4 +330,3 @@ def test_a_wrong_hello_closes_at_once() -> None:
     end.socket.sendall(bytes(128))
     relay.run()
     assert end.closed
-    assert KeyPair.generate(relay.entropy)
