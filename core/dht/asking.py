@@ -127,7 +127,7 @@ class Asker:
         if not self._take(plain[-ID_SIZE:], packet, source, now, self.requests):
             return None
         try:
-            return _read_nodes(plain[0], plain[1:-ID_SIZE])
+            return read_nodes(plain[0], plain[1:-ID_SIZE])
         except WireError:
             self._out.drops["dht_nodes_body"] += 1
             return None
@@ -143,8 +143,12 @@ class Asker:
         )
 
 
-def _read_nodes(count: int, data: bytes) -> list[tuple[bytes, Endpoint]]:
-    """Reads exactly `count` packed nodes of UDP families. Raises WireError."""
+def read_nodes(count: int, data: bytes) -> list[tuple[bytes, Endpoint]]:
+    """Reads exactly `count` packed nodes of UDP families. Raises WireError.
+
+    As the declared NodesResponseBody, but an IPv4 address mapped into IPv6 becomes IPv4, as in the
+    reference, which takes such nodes too.
+    """
     nodes = []
     offset = 0
     for _ in range(count):

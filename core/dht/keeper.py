@@ -15,16 +15,13 @@ from core.dht.lists import BAD_NODE_S, PING_INTERVAL_S, Client, CloseList
 from core.dht.pending import ID_SIZE
 from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
 from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
-from core.dht.searches import MAX_OWNERS, Nearest, Rounds, SearchEntry
+from core.dht.searches import MAX_OWNERS, STEP_S, Nearest, Rounds, SearchEntry
 from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
 from core.endpoint import Endpoint, is_lan, to_text
 from core.messages import Bootstrap, Candidate, Message, TableFull, TableWanted
 from core.module import Context
 from core.timers import Timers
 
-NODES_REQUEST_INTERVAL_S = 20.0  # c-toxcore DHT.c: NODES_REQUEST_INTERVAL
-QUICK_ROUNDS = 5  # c-toxcore DHT.c: MAX_BOOTSTRAP_TIMES
-STEP_S = 1.0  # c-toxcore's do_dht runs once in each second of its clock
 CLOSE_TO_ASK = 8  # c-toxcore DHT.h: MAX_CLOSE_TO_BOOTSTRAP_NODES
 ASK_S = 0.25  # named nodes are asked after this time, all at once
 FAKE_SEARCHES = 2  # c-toxcore DHT.h: DHT_FAKE_FRIEND_NUMBER
@@ -334,8 +331,7 @@ class TableKeeper:
                 if row is not None and association.endpoint in (row.endpoint4, row.endpoint6):
                     self._dirty.add(client.key)
         if good:
-            quick = rounds.times < QUICK_ROUNDS
-            if quick or rounds.last + NODES_REQUEST_INTERVAL_S <= now:
+            if rounds.last + rounds.pause() <= now:
                 # Drawn twice, the second time from those behind: nearer nodes are likelier.
                 pick = self._entropy.below(len(good))
                 if pick < len(good) - 1:
@@ -343,8 +339,7 @@ class TableKeeper:
                 self.asker.ask(good[pick][1], good[pick][0].key, target, now)
                 rounds.last = now
                 rounds.times += 1
-            quick = rounds.times < QUICK_ROUNDS
-            due = min(due, now + STEP_S if quick else rounds.last + NODES_REQUEST_INTERVAL_S)
+            due = min(due, rounds.last + rounds.pause())
         return alive, budget, due
 
     def _ask_named(self, now: float) -> None:
@@ -390,8 +385,9 @@ class TableKeeper:
         self._publisher.publish({key: row_of(self._clients_of(key), now) for key in self._dirty})
 
     def _punch(self, now: float) -> None:
-        self._dht_requests.punch(now)
-        self._timers.set(Timer.PUNCH, now + STEP_S)
+        if len(self.searches) > FAKE_SEARCHES:
+            self._dht_requests.punch(now)
+            self._timers.set(Timer.PUNCH, now + STEP_S)
 
     # Local network
 
@@ -450,6 +446,7 @@ class TableKeeper:
         if search.owners <= 0:
             search.clear()
             del self.searches[key]
+            self._plan_publishing(self._now)
 
     def address_of(self, key: bytes, now: float) -> Endpoint | None:
         """Returns where a searched node answers us, if it does."""

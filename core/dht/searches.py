@@ -7,17 +7,24 @@ from core.dht.punching import Punching
 from core.endpoint import Endpoint, is_lan, prefix_of
 
 MAX_CLIENTS = 8  # c-toxcore DHT.h: MAX_FRIEND_CLIENTS
+STEP_S = 1.0  # c-toxcore's do_dht runs once in each second of its clock
+QUICK_ROUNDS = 5  # c-toxcore DHT.c: MAX_BOOTSTRAP_TIMES
+NODES_REQUEST_INTERVAL_S = 20.0  # c-toxcore DHT.c: NODES_REQUEST_INTERVAL
 MAX_OWNERS = 32  # c-toxcore DHT.c: DHT_FRIEND_MAX_LOCKS
 
 
 class Rounds:
-    """When a list last asked a random one of its nodes, and how many quick rounds it had."""
+    """When a list last asked a random one of its nodes, and how often it did: first quickly."""
 
     __slots__ = ("last", "times")
 
     def __init__(self) -> None:
         self.last = NEVER
         self.times = 0
+
+    def pause(self) -> float:
+        """Returns how long after the last round the next one is due."""
+        return STEP_S if self.times < QUICK_ROUNDS else NODES_REQUEST_INTERVAL_S
 
 
 class Nearest:

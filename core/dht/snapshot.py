@@ -77,6 +77,10 @@ class KeyIndex:
                 break
         return found
 
+    def in_bucket_of(self, number: int) -> int:
+        """Returns how many keys share a key's bucket."""
+        return len(self._buckets[bucket_of(self._own, number)])
+
     def __len__(self) -> int:
         return len(self.packed)
 
@@ -173,8 +177,7 @@ class NodeSnapshot:
 
     def has_room(self, key: bytes) -> bool:
         """Guesses whether dht.0 could use a node with this key: its bucket shows a free place."""
-        bucket = self._indexes[1]._buckets[bucket_of(self._own, number_of(key))]
-        return len(bucket) < BUCKET_SIZE
+        return self._indexes[1].in_bucket_of(number_of(key)) < BUCKET_SIZE
 
     def full(self) -> TableFull | None:
         """Returns the copy as a message, for a dht.0 that was restarted; None if it is empty."""

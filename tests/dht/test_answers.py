@@ -1,8 +1,11 @@
 """What every shard answers, and what it refuses: on raw slices, equal to the declared packets."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.crypto import open_sealed
+from core.dht.asking import read_nodes
 from core.endpoint import Endpoint, from_text
 from core.messages import Candidate, TableFull
 from core.packets.dht import (
@@ -13,6 +16,7 @@ from core.packets.dht import (
     PingResponse,
     PingResponseBody,
 )
+from core.wire import WireError
 from tests.dht.actors import good_friend, introduce, key_at, module_of, packed, public
 from tests.dht.test_snapshot import row
 from tests.simulation import Node, Peer, World
@@ -149,3 +153,31 @@ def test_kinds_of_the_table_are_refused_on_other_shards(world: World, node: Node
     module_of(node, 0).handle_packet(b"\x77", public(1), world.now)
     module_of(node, 0).handle_packet(b"", public(1), world.now)
     assert node.drops()["dht_unknown_kind"] == 2
+
+
+node_lists = st.lists(
+    st.sampled_from(
+        [
+            packed(b"\x01" * 32, public(1)),
+            packed(b"\x02" * 32, from_text("2001:db8::1", 1)),
+            b"\x82" + bytes(38),
+            b"\x0b" + bytes(38),
+            bytes(5),
+        ]
+    ),
+    max_size=6,
+).map(b"".join)
+
+
+@given(st.integers(0, 6), node_lists)
+def test_nodes_are_read_as_by_the_declared_body(count: int, nodes: bytes) -> None:
+    body = bytes((count,)) + nodes + b"12345678"
+    try:
+        declared = [(node.key, node.endpoint) for node in NodesResponseBody.decode(body).nodes]
+    except WireError:
+        declared = None
+    try:
+        read = read_nodes(count, nodes)
+    except WireError:
+        read = None
+    assert (read if count <= 4 else None) == declared

@@ -261,7 +261,6 @@ def test_nodes_of_an_ended_search_leave_the_answers(world: World, node: Node) ->
     assert keeper.address_of(friend.key, world.now) == friend.endpoint
     assert friend.key in module_of(node).snapshot_of_table.rows
     keeper.remove_search(friend.key)
-    module_of(node).handle_timer(world.now)
     node.wake("dht")
     world.run_for(0.1)
     assert friend.key not in module_of(node).snapshot_of_table.rows
