@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 
 from core import crypto
 from core import endpoint as endpoints
@@ -20,7 +21,8 @@ from tests.bench.traffic import SLOT, source_address
 
 COUNT = 96
 FIRST_SOURCE = 62_000  # index of their first address: apart from those of the load
-JOIN_S = 7.0  # a node pings 32 candidates every two seconds
+JOIN_S = 7.0  # to wait for that at most: a node pings 32 candidates every two seconds
+ENOUGH = 24  # nodes that were asked: more than one answer can list
 _LISTED = 4
 
 
@@ -28,14 +30,15 @@ class Fakes:
     """Made-up nodes that answer, in a child process."""
 
     def __init__(self, node_key: bytes, target: Endpoint, count: int = COUNT) -> None:
-        self._process: BaseProcess = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(node_key, target, count), daemon=True
+        fork = multiprocessing.get_context("fork")
+        self._joined = fork.Event()
+        self._process: BaseProcess = fork.Process(
+            target=_serve, args=(node_key, target, count, self._joined), daemon=True
         )
 
     def __enter__(self) -> "Fakes":
         self._process.start()
-        # nothing tells from outside when a node has taken them in
-        time.sleep(JOIN_S)
+        self._joined.wait(JOIN_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,7 +79,7 @@ class _Fake:
         return self.seal(0x04, bytes((_LISTED,)) + others + plain[32:])
 
 
-def _serve(node_key: bytes, target: Endpoint, count: int) -> None:
+def _serve(node_key: bytes, target: Endpoint, count: int, joined: Event) -> None:
     entropy = SystemEntropy()
     fakes = [_Fake(node_key, i, entropy) for i in range(count)]
     address = (socket.inet_ntoa(endpoints.ip_of(target)), endpoints.port_of(target))
@@ -85,6 +88,7 @@ def _serve(node_key: bytes, target: Endpoint, count: int) -> None:
     for fd in by_fd:
         epoll.register(fd, select.EPOLLIN)
     parent = os.getppid()
+    asked: set[int] = set()
     begin = knocked = time.monotonic() - 10
     begin += 10
     while os.getppid() == parent:
@@ -104,3 +108,6 @@ def _serve(node_key: bytes, target: Endpoint, count: int) -> None:
             reply = fake.answer(packet, others)
             if reply is not None:
                 fake.sock.sendto(reply, address)
+                asked.add(fd)
+                if len(asked) >= ENOUGH:
+                    joined.set()

@@ -82,7 +82,7 @@ def render(rows: Sequence[Measured], against: str = "tox-bootstrapd") -> str:
         ),
     )
     lines = [_HEAD, *(cells(rows[i], rows, against) for i in ordered)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(_HEAD))]
     text = []
     for number, line in enumerate(lines):
         parts = [
@@ -92,7 +92,7 @@ def render(rows: Sequence[Measured], against: str = "tox-bootstrapd") -> str:
         text.append("| " + " | ".join(parts) + " |")
         if number == 0:
             rule = [
-                "-" * (width - 1) + ":" if i in _RIGHT else "-" * max(width, 3)
+                "-" * (width - 1) + ":" if i in _RIGHT else "-" * width
                 for i, width in enumerate(widths)
             ]
             text.append("| " + " | ".join(rule) + " |")

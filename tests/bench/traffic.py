@@ -41,7 +41,7 @@ _HEADER_SIZE = _HEADER.size
 
 
 def source_address(index: int) -> bytes:
-    """Returns a loopback address that shares its /24 with no other index below 64,000."""
+    """Returns a loopback address that shares its /24 with no other index below 62,500."""
     high, low = divmod(index, 250)
     return bytes((127, 1 + high % 250, 1 + low, 1 + high // 250))
 
