@@ -81,7 +81,10 @@ class _Walk:
             while self.inside("}"):
                 self.pair(path)
         elif self.string() is None:
+            start = self.at
             while self.at < len(self.text) and self.text[self.at] not in ",]}\n#":
+                self.at += 1
+            if self.at == start:  # never for a text tomllib accepts: be sure to come to an end
                 self.at += 1
 
     def inside(self, closing: str) -> bool:
@@ -104,7 +107,7 @@ class _Walk:
         if self.text[self.at : self.at + 1] == "=":
             self.at += 1
             self.value(path)
-        if self.at == start:  # never for a text tomllib accepts: be sure to come to an end
+        if self.at == start:
             self.at += 1
 
 
