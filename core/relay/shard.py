@@ -228,6 +228,7 @@ class RelayShard:
         shared = session.shared
         while end - position >= 2:
             size = data[position] << 8 | data[position + 1]
+            # The reference passes over an empty frame; no client sends one, so here it closes.
             if size > MAX_BOX or size == 0:
                 self.close(session, "frame_size")
                 return

@@ -15,6 +15,7 @@ from core.entropy import SeededEntropy
 from core.module import NodeOptions
 from core.relay import RelayLimits, RelayShard
 from core.relay.frames import RELAY_COMMIT, RELAY_RESET
+from core.relay.shard import Hop
 from core.slots import SlotTable
 from tests.relay.client import RelayClient
 
@@ -126,6 +127,7 @@ class Joined:
         self.workers: dict[int, RelayShard] = {}
         self.killer: Callable[[int, str], bool] | None = None
         """killer(shard, when): whether the worker dies now, "before" or "after" an input."""
+        self.forward: Hop | None = None
         self.hops: list[tuple[str, bytes, int, bool]] = []
         self.ends: list[End] = []
         self._started = 0
@@ -157,7 +159,7 @@ class Joined:
 
     def _forward(self, packet: bytes, serial: int, now: float, private: bool) -> bool:
         self.hops.append(("forward", packet, serial, private))
-        return True
+        return self.forward is None or self.forward(packet, serial, now, private)
 
     def connect(
         self, shard: int | None = None, source: Endpoint = HOME, keys: KeyPair | None = None
