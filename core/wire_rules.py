@@ -163,10 +163,14 @@ Bytes32: TypeAlias = Annotated[bytes, Fixed(32)]
 
 
 class Constant(NamedTuple):
+    """Marks a number that is always `value`."""
+
     value: int
 
 
 class CountOf(NamedTuple):
+    """Marks a number that counts the parts of `field`."""
+
     field: str
 
 

@@ -87,8 +87,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("toxmesh: stopped before it was done", err=True)
         return FAILED
-    except BrokenPipeError:  # the reader of a pipe had enough, as `head` does
-        _forget_stdout()
+    except (BrokenPipeError, SystemExit):  # the reader of a pipe had enough, as `head` does
+        _forget_stdout()  # (click makes an exit with 1 of that, which is our word for degraded)
         return 0
     except OSError as error:
         if error.filename is not None:

@@ -24,7 +24,7 @@ def test_a_wrong_command_line_is_exit_3(
 ) -> None:
     said = call(capsys, *arguments.split())
     assert (said.code, said.out) == (3, "")
-    assert "Usage: toxmesh" in said.err
+    assert "Error: " in said.err or "Usage: toxmesh" in said.err
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_nothing_depends_on_assertions(tmp_path: Path) -> None:
     said = spawn("keys", "generate", "--state-dir", state, options=("-O",))
     assert said.code == 0
     (state / "keys").chmod(0o644)
-    for arguments in (("keys", "show"), ("keys", "generate"), ("run",), ("run", "--workers", "x=1")):
-        assert spawn(*arguments, "--state-dir", state, options=("-O",)).code == 3
+    for line in ("keys show", "keys generate", "run", "run --workers x=1"):
+        assert spawn(*line.split(), "--state-dir", state, options=("-O",)).code == 3
     assert spawn("ops", "status", "--state-dir", state, options=("-O",)).code == 4
 
 
