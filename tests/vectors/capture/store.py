@@ -137,9 +137,10 @@ class Store:
         body = AnnounceRequestBody.open(shared, request.nonce, request.sealed)
         ping_id = crypto.sha256(node.keys.public)
         stored, key = 0, ping_id
-        if request.requester == self.client_key:
-            self.client_data_key = body.data_key
+        if body.data_key != NO_KEY:
             stored = 2 if body.ping_id == ping_id else 0
+            if request.requester == self.client_key:
+                self.client_data_key = body.data_key
         elif body.searched == self.friend.real.public:
             stored, key = 1, self.friend.data.public
         nonce = new_nonce()
