@@ -32,7 +32,7 @@ class NodeOptions:
     has_ipv4: bool = True
     has_ipv6: bool = True
     lan_discovery: bool = True
-    lan_targets: tuple[Endpoint, ...] = ()  # broadcast addresses of the interfaces; ports are ignored
+    lan_targets: tuple[Endpoint, ...] = ()  # broadcast addresses; ports are ignored
     motd: str = ""
     relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
     relay_per_address: int = 64  # of them from one address; 0: no limit
