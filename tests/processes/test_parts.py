@@ -1,0 +1,140 @@
+"""Parts of the supervisor that need no process: sockets, back-off, the control door's path."""
+
+import os
+import selectors
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from core.crypto import KeyPair
+from core.entropy import SystemEntropy
+from tests.processes.node import free_port
+from toxmesh import children, sockets, supervisor
+from toxmesh.children import MOVES, Child, State
+from toxmesh.control import ControlDoor
+from toxmesh.settings import Settings
+
+
+def test_version_number_has_a_leading_digit_of_our_own() -> None:
+    assert supervisor.version_number("1.2.3") == 2_001_002_003
+    assert supervisor.version_number("99.999.999") < 3_000_000_000
+
+
+def test_a_port_that_was_given_must_be_free_and_the_sentence_says_what_to_do() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(sockets.BindError, match=f"TCP port {port} .* another port with --tcp"):
+            sockets.bind(("127.0.0.1",), 0, (port,))
+    with pytest.raises(sockets.BindError, match="no address of this machine"):
+        sockets.bind(("192.0.2.77",), free_port(), ())
+
+
+def test_a_search_takes_the_first_port_that_is_free_for_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports: list[int] = []
+    while len(ports) < 3:
+        port = free_port(socket.SOCK_STREAM)
+        if port not in ports:
+            ports.append(port)
+    monkeypatch.setattr(sockets, "PORT_RANGE", ports)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
+        one.bind(("127.0.0.1", ports[0]))
+        one.listen()
+        two.bind(("127.0.0.1", ports[1]))
+        bound = sockets.bind(("127.0.0.1",), None, None)
+        assert (bound.udp_port, bound.tcp_ports) == (ports[2], (ports[2],))
+        assert bound.addresses() == [f"udp 127.0.0.1:{ports[2]}", f"tcp 127.0.0.1:{ports[2]}"]
+        with pytest.raises(sockets.BindError, match="no port of"):
+            sockets.bind(("127.0.0.1",), None, None)
+        bound.close()
+
+
+def test_zero_switches_a_transport_off() -> None:
+    bound = sockets.bind(("127.0.0.1",), 0, ())
+    assert (bound.udp, bound.tcp, bound.udp_port, bound.tcp_ports) == ([], [], 0, ())
+
+
+def test_back_off_grows_from_nothing_to_five_seconds() -> None:
+    rows = children.BACKOFF_S
+    assert rows[:2] == (0.0, 0.1)
+    assert list(rows) == sorted(rows)
+    assert rows[-1] == 5.0
+
+
+def test_the_life_of_a_child_has_no_way_out_of_stopped() -> None:
+    assert {after for (state, _), after in MOVES.items() if state is State.STOPPED} == {
+        State.STOPPED
+    }
+    child = Child("dht", 3, None)
+    assert child.name == "dht.3"
+    with pytest.raises(KeyError):
+        child.move("ready")
+
+
+def test_rates_come_from_two_heartbeats() -> None:
+    child = Child("dht", 0, None)
+    child.take_beat({"packets": 100, "busy": 1.0}, 10.0)
+    child.take_beat({"packets": 1100, "busy": 1.5}, 12.0)
+    assert child.packets_per_s == 500.0
+    assert child.cpu_percent == 25.0
+    child.state, child.heard = State.UP, 12.0
+    assert not child.silent(15.0)
+    assert child.silent(15.1)
+
+
+def test_each_process_has_a_core_of_its_own_where_there_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cores(count: int, **workers: int) -> list[int | None]:
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(count)))
+        settings = Settings(state_dir=tmp_path, workers=workers)
+        keys = KeyPair.generate(SystemEntropy())
+        node = supervisor.Supervisor(settings, keys, sockets.NodeSockets())
+        rows = [child.core for child in node.children]
+        node._clean_up()
+        return rows
+
+    assert cores(4, dht=1, onion=1, relay=1) == [0, 1, 2, 3]
+    assert cores(3, dht=1, onion=1, relay=1) == [None] * 4
+
+
+def test_a_run_directory_whose_names_would_not_fit_lies_elsewhere(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    place = supervisor._run_directory(deep)
+    assert deep not in place.parents
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.rmdir()
+
+
+def test_the_door_opens_in_a_directory_with_a_long_path_and_shows_out_who_says_nothing(
+    tmp_path: Path,
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    selector = selectors.DefaultSelector()
+    (deep / "control.sock").touch()  # left by a node that was killed
+    door = ControlDoor(deep / "control.sock", selector, {"status": lambda: {"good": True}})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
+        directory = os.open(deep, os.O_DIRECTORY)
+        guest.connect(f"/proc/self/fd/{directory}/control.sock")
+        os.close(directory)
+        guest.settimeout(2)
+        guest.sendall(b'{"version": 1, "request": "status"}\n')
+        for _ in range(2):
+            for key, _ in selector.select(1):
+                key.data(time.monotonic())
+        assert guest.recv(100) == b'{"version": 1, "ok": true, "answer": {"good": true}}\n'
+        door.expire(time.monotonic() + 61)
+        assert guest.recv(100) == b""
+    door.close()
+    assert not (deep / "control.sock").exists()
+    selector.close()
