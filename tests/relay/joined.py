@@ -120,7 +120,7 @@ class Joined:
     ) -> None:
         self.entropy = SeededEntropy(seed)
         self.keys = KeyPair.generate(self.entropy)
-        self.limits = limits or RelayLimits(per_address=0, per_prefix=0)
+        self.limits = limits or RelayLimits(per_address=0, per_prefix=0, pace_s=0)
         self.hooks = Hooks(shards)
         self.now = 1000.0
         self.tcp = RelayTcp(self.hooks, [], NodeOptions(), self.limits, SeededEntropy("tcp"))

@@ -9,7 +9,9 @@ from core.relay import RelayLimits
 from tests.relay.joined import End, Joined
 
 PLACES = [(1, 0, 0), (2, 0, 1)]
-LIMITS = RelayLimits(per_address=0, per_prefix=0, unconfirmed_per_address=0)
+LIMITS = RelayLimits(
+    per_address=0, per_prefix=0, unconfirmed_per_address=0, pace_s=0
+)
 SLACK = 4096  # one frame more, and its length
 
 
