@@ -59,8 +59,7 @@ class Broker:
         self._exit = False
         self.watch(channel.fileno(), select.EPOLLIN, self._on_channel)
         self.watch(self._inlet.fd, select.EPOLLIN, self._on_frames)
-        for index, fd in enumerate(start.udp):
-            self.watch(fd, select.EPOLLIN, self._reader(index))
+        self._reads_udp = False
         self._tcp = self._make_tcp()
 
     def _make_tcp(self) -> TcpSide | None:
@@ -277,6 +276,12 @@ class Broker:
         early, self._early = self._early, []
         for frame in early:
             self._take(frame, now)
+        if not self._reads_udp and self._stop_by is None:
+            # Before the first topology no role has a lane: answers to dht.0's first requests would
+            # be dropped. Until then the kernel keeps them.
+            self._reads_udp = True
+            for index, fd in enumerate(self._start.udp):
+                self.watch(fd, select.EPOLLIN, self._reader(index))
 
     def _beat(self, now: float) -> None:
         """Tells the supervisor that the broker lives, and its counters."""

@@ -2,19 +2,20 @@
 
 MAX_CANDIDATES = 32  # c-toxcore ping.c: MAX_TO_PING
 CANDIDATE_INTERVAL_S = 2.0  # c-toxcore ping.c: TIME_TO_PING
-REPEAT_S = 20.0  # how long a key that was proposed is not proposed again
+REPEAT_S = 5.0  # c-toxcore DHT.h: PING_TIMEOUT; by then the ping it was proposed for is lost
 
 
 class Proposals:
-    """What a shard proposes to dht.0: at most 32 nodes in 2 s, and each key once in about 20 s.
+    """What a shard proposes to dht.0: at most 32 nodes in 2 s, and each key once in 5 to 10 s.
 
-    Two generations of keys: the older one is forgotten whole, every 20 s.
+    Two generations of keys: the older one is forgotten whole, every 5 s. A node whose ping was lost
+    gets the next soon: it may ask us no more often than its own timings have it.
     """
 
     __slots__ = ("_left", "_old", "_period_end", "_turn", "_young")
 
     def __init__(self) -> None:
-        self._young: set[bytes] = set()  # at most 32 keys in 2 s for 20 s: 320
+        self._young: set[bytes] = set()  # at most 32 keys in 2 s for 5 s: 96
         self._old: set[bytes] = set()
         self._turn = float("-inf")
         self._period_end = float("-inf")

@@ -1,0 +1,29 @@
+"""Which of the nodes that ask us a shard proposes to dht.0, and how often."""
+
+from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES, REPEAT_S, Proposals
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def test_a_key_is_proposed_once_however_often_it_asks() -> None:
+    proposals = Proposals()
+    assert proposals.admit(_key(1), 100.0)
+    assert not any(proposals.admit(_key(1), 100.0 + step / 10) for step in range(50))
+
+
+def test_a_node_whose_ping_was_lost_is_proposed_again_soon() -> None:
+    proposals = Proposals()
+    assert proposals.admit(_key(1), 100.0)
+    assert proposals.admit(_key(1), 100.0 + 2 * REPEAT_S)
+
+
+def test_a_flood_of_keys_is_proposed_at_a_bounded_pace_and_forgotten() -> None:
+    proposals = Proposals()
+    for step in range(10):
+        now = 100.0 + step * CANDIDATE_INTERVAL_S
+        admitted = sum(proposals.admit(_key(1000 * step + i), now) for i in range(1000))
+        assert admitted == MAX_CANDIDATES
+    kept = len(proposals._young) + len(proposals._old)
+    assert kept <= 2 * MAX_CANDIDATES * (1 + REPEAT_S / CANDIDATE_INTERVAL_S)
