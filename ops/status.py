@@ -1,15 +1,18 @@
 """`toxmesh ops status`: is the node well, who works in it, and what became of its packets."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ops import client, screen
+from ops.kinds import NAMES
 from ops.paths import default_state_dir
 
 GOOD, DEGRADED, DOWN = 0, 1, 2
+_NAMES = {f"0x{kind:02x}": name for kind, name in NAMES.items()}
 _WORDS = {GOOD: "good", DEGRADED: "degraded", DOWN: "down"}
 _COLOURS = {GOOD: "green", DEGRADED: "yellow", DOWN: "red"}
 
@@ -52,6 +55,33 @@ def _worker_line(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def _kinds(kinds: dict[str, Any]) -> list[list[str]]:
+    """Returns a row for each kind of packet that Tox has, and one for all other first bytes."""
+    rows: list[list[str]] = []
+    other_in = other_out = 0.0
+    for kind, row in sorted(kinds.items()):
+        if not isinstance(row, dict):
+            continue
+        received, sent = row.get("received"), row.get("sent")
+        name = _NAMES.get(kind)
+        if name is None:
+            other_in += screen.number(received)
+            other_out += screen.number(sent)
+        else:
+            rows.append([kind, name, screen.count(received), screen.count(sent)])
+    if other_in or other_out:
+        rows.append(["other", "no packet of Tox", screen.count(other_in), screen.count(other_out)])
+    return rows
+
+
+def _reasons(drops: dict[str, Any]) -> list[list[str]]:
+    """Returns why packets were dropped, the most first; `reason:detail` is told by its reason."""
+    sums: Counter[str] = Counter()
+    for reason, many in drops.items():
+        sums[screen.plain(reason).split(":")[0]] += int(screen.number(many))
+    return [[reason, screen.count(many)] for reason, many in sums.most_common()]
+
+
 _HEADS = ["worker", "state", "pid", "core", "queue", "packets/s", "CPU", "memory", "restarts", "up"]
 
 
@@ -72,17 +102,10 @@ def page(answer: dict[str, Any]) -> list[str]:
     lines += ["", *screen.table([_HEADS, *map(_worker_line, rows)], left=2)]
     kinds = _table(totals, "kinds")
     if kinds:
-        found = [
-            [screen.plain(kind), screen.count(row.get("received")), screen.count(row.get("sent"))]
-            for kind, row in sorted(kinds.items())
-            if isinstance(row, dict)
-        ]
-        lines += ["", *screen.table([["packets", "received", "sent"], *found])]
+        lines += ["", *screen.table([["packets", "", "received", "sent"], *_kinds(kinds)], left=2)]
     drops = _table(totals, "drops")
     if drops:
-        ordered = sorted(drops.items(), key=lambda item: -screen.number(item[1]))
-        found = [[screen.plain(reason), screen.count(many)] for reason, many in ordered]
-        lines += ["", *screen.table([["dropped because", "packets"], *found])]
+        lines += ["", *screen.table([["dropped because", "packets"], *_reasons(drops)])]
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ops import client, screen, status
+from core.packets import UDP_PACKETS
+from ops import client, kinds, screen, status
 from tests.cli.commands import call, spawn
 
 GOOD: dict[str, Any] = {
@@ -31,8 +33,10 @@ GOOD: dict[str, Any] = {
         for role in ("dht", "onion")
     ],
     "totals": {"kinds": {"0x02": {"received": 7, "sent": 0},
-                         "0x00": {"received": 12345, "sent": 1}},
-               "drops": {"rare": 1, "queue_full": 9000}},
+                         "0x00": {"received": 12345, "sent": 1},
+                         "0xee": {"received": 5, "sent": 0}, "0xef": {"received": 1}},
+               "drops": {"rare": 1, "unknown_kind:0xee": 5, "queue_full": 9000,
+                         "unknown_kind:0xef": 1}},
     "modules": {},
 }  # fmt: skip
 
@@ -120,8 +124,19 @@ def test_a_person_sees_workers_and_totals_in_columns() -> None:
     rows = [" ".join(line.split()) for line in lines]
     assert "broker good 11 0 0 1,234 7.2 % 1.0 MiB 0 59 s" in rows
     assert "dht.0 good 20 - 3 0 1.0 % 16.0 MiB 0 1 min 1 s" in rows
-    assert rows.index("0x00 12,345 1") < rows.index("0x02 7 0")
+    assert rows.index("0x00 ping request 12,345 1") < rows.index("0x02 nodes request 7 0")
     assert rows.index("queue_full 9,000") < rows.index("rare 1")  # the most first
+    assert "other no packet of Tox 6 0" in rows
+    assert "unknown_kind 6" in rows
+
+
+def test_kinds_bear_the_names_of_their_packet_classes() -> None:
+    words = re.compile(r"[A-Z][a-z]*|[0-9]+")
+    declared = {
+        kind: ", ".join(" ".join(words.findall(packet.__name__)).lower() for packet in packets)
+        for kind, packets in UDP_PACKETS.items()
+    }
+    assert declared == kinds.NAMES
 
 
 def test_what_the_node_says_cannot_move_the_cursor() -> None:
