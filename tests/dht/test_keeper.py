@@ -3,6 +3,7 @@
 import pytest
 
 from core.crypto import open_sealed
+from core.dht.addresses import refusal
 from core.dht.joining import Joining
 from core.endpoint import Endpoint, from_text
 from core.messages import Bootstrap, TableChange, TableFull, TableWanted
@@ -152,10 +153,10 @@ def test_at_most_32_candidates_are_pinged_in_two_seconds(world: World, node: Nod
 
 def test_the_same_stranger_is_not_pinged_for_each_of_its_packets(world: World, node: Node) -> None:
     silent = world.add_peer("silent")
-    for _ in range(100):
+    for _ in range(200):
         silent.send(node.endpoint, silent.sealed(0x00, node.key, b"\x00pingping"))
-        world.run_for(0.15)
-    assert [packet[0] for _, packet in silent.received].count(0x00) == 1
+        world.run_for(0.1)
+    assert 2 <= [packet[0] for _, packet in silent.received].count(0x00) <= 4  # in 20 s
 
 
 def test_no_candidate_for_a_full_bucket(world: World, node: Node) -> None:
@@ -177,7 +178,7 @@ def test_no_candidate_for_a_full_bucket(world: World, node: Node) -> None:
 def test_a_known_node_at_a_new_address_is_pinged_there(world: World, node: Node) -> None:
     friend = good_friend(world, "friend")
     introduce(world, friend, node)
-    world.run_for(40.0)  # a key that was proposed is proposed again after 20 to 40 s
+    world.run_for(10.0)  # a key that was proposed is proposed again after 5 to 10 s
     moved = good_friend(world, "friend", endpoint=public(77))
     world.remove(friend)
     moved.send(node.endpoint, moved.sealed(0x00, node.key, b"\x00pingping"))
@@ -246,6 +247,13 @@ def test_a_node_without_ipv6_asks_no_ipv6_node(world: World) -> None:
     keeper.asker.ask(from_text("2001:db8::5", 1), b"\x07" * 32, bytes(32), world.now)
     assert len(keeper.asker.requests) == 0
     assert node.drops()["dht_address_family"] == 1
+
+
+def test_an_address_of_a_family_that_we_lack_is_refused() -> None:
+    four, six = public(1), from_text("2001:db8::5", 1)
+    assert refusal(four, from_lan=False) is refusal(six, from_lan=False) is None
+    assert refusal(four, False, has_ipv4=False) == "dht_address_family"
+    assert refusal(six, False, has_ipv6=False) == "dht_address_family"
 
 
 def test_we_learn_our_own_address_from_what_others_say(world: World, node: Node) -> None:

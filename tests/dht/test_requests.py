@@ -4,7 +4,7 @@ import pytest
 
 from core.crypto import KeyPair, seal
 from core.dht.lan import DEFAULT_PORT, LAST_PORT, LanBeacon
-from core.endpoint import Endpoint, from_text, port_of, to_text
+from core.endpoint import Endpoint, from_text, ip_of, port_of, to_text, with_port
 from core.entropy import SeededEntropy
 from core.module import NodeOptions
 from core.packets.dht import DhtRequest
@@ -60,6 +60,21 @@ def test_a_request_for_a_close_node_is_passed_on_unchanged_and_once(
     world.run_for(0.5)
     assert [each for _, each in friend.received if each[0] == 0x20] == [packet]
     assert node.drops()["dht_request_no_route"] == 0
+
+
+def test_a_request_goes_to_a_close_node_even_while_that_is_silent(
+    world: World, node: Node
+) -> None:
+    friend = good_friend(world, "friend")
+    introduce(world, friend, node)
+    friend.handler = None
+    world.run_for(130.0)
+    assert module_of(node).snapshot_of_table.rows == {}
+    friend.received.clear()
+    sender = world.add_peer("sender")
+    sender.send(node.endpoint, dht_request(sender, friend.key, b"\x9c" + bytes(70)))
+    world.run_for(0.1)
+    assert [packet[0] for _, packet in friend.received] == [0x20]
 
 
 def test_a_request_for_somebody_unknown_goes_nowhere(world: World, node: Node) -> None:
@@ -194,6 +209,60 @@ def test_the_answer_to_our_nat_ping_counts_once_and_with_its_id(world: World, no
     assert drops_after(world, node, packet) == {}
     assert punching.answered
     assert drops_after(world, node, packet) == {"dht_nat_ping_id": 1}
+
+
+def test_when_both_sides_try_the_ports_around_those_reported_are_pinged(
+    world: World, node: Node
+) -> None:
+    wanted = world.add_peer("wanted")
+    for number in range(6):  # a symmetric NAT: each helper sees another port
+        seen = with_port(wanted.endpoint, 5000 + 100 * number)
+        helper = good_friend(world, f"helper{number}", b"\x01" + packed(wanted.key, seen))
+        introduce(world, helper, node)
+    keeper_of(node).add_search(wanted.key, world.now)
+    node.wake("dht")
+    world.run_for(8.0)
+    ports: list[int] = []
+
+    def watch(source: Endpoint, to: Endpoint, packet: bytes) -> bool:
+        if packet[0] == 0x00 and ip_of(to) == ip_of(wanted.endpoint):
+            ports.append(port_of(to))
+        return True
+
+    world.watch = watch
+    world.run_for(10.0)
+    assert ports == []  # the peer does not try
+    punching = keeper_of(node).searches[wanted.key].punching
+    for plain in (b"\xfe\x01" + punching.nat_ping_id, b"\xfe\x0012345678"):
+        wanted.send(node.endpoint, dht_request(wanted, node.key, plain))
+    world.run_for(2.0)
+    assert len(ports) == 48
+    assert len({5000, 5100, 5200, 5300, 5400, 5500} & set(ports)) >= 4
+    assert {5001, 4999} <= set(ports)
+    world.run_for(10.0)
+    assert len(ports) == 48  # each round needs an answer of the peer
+
+
+def test_two_nodes_behind_a_symmetric_and_a_port_restricted_nat_find_a_way_by_guessing() -> None:
+    world = World(seed=3)
+    first = world.add_node("first")
+    for _ in range(20):
+        world.add_node(bootstrap=[first])
+    alice_nat = world.add_nat(NatKind.PORT_RESTRICTED)
+    alice = world.add_node("alice", nat=alice_nat, bootstrap=[first])
+    bob = world.add_node("bob", nat=world.add_nat(NatKind.SYMMETRIC), bootstrap=[first])
+    world.run_for(30.0)
+    for one, other in ((alice, bob), (bob, alice)):
+        keeper_of(one).add_search(other.key, world.now)
+        one.wake("dht")
+    assert world.run_until(
+        lambda: (
+            keeper_of(alice).address_of(bob.key, world.now)
+            and keeper_of(bob).address_of(alice.key, world.now)
+        ),
+        limit=600.0,
+    )
+    assert world.kinds[0x20] > 0
 
 
 @pytest.mark.parametrize("kind", [NatKind.FULL_CONE, NatKind.RESTRICTED, NatKind.PORT_RESTRICTED])
