@@ -25,7 +25,7 @@ test: lint unit process wheel-test
 lint: $(VENV)/.dev-stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 # In one process, with made-up time: as many at once as there are cores.
 unit: $(VENV)/.dev-stamp
