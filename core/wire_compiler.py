@@ -157,7 +157,12 @@ def _write_variable(
         ]
     layout.names[f"_read_{name}"] = rule.read
     count = counters.get(name, "None")
-    return [f"    {name}, _offset = _read_{name}(_data, _offset, {stop}, {count})"]
+    return [
+        "    try:",
+        f"        {name}, _offset = _read_{name}(_data, _offset, {stop}, {count})",
+        "    except _WireError as _error:",
+        f"        raise _WireError({layout.title!r}, f'{name}: {{_error.rule}}') from None",
+    ]
 
 
 def _outside(name: str, rule: Number) -> str:

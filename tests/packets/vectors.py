@@ -66,6 +66,8 @@ def _plain(value: Any, rule: Any) -> Any:
 
 def names_in(vector: dict[str, Any]) -> set[str]:
     """Returns the classes a vector shows: the packet's, and those of what was opened in it."""
+    if "packet" not in vector:
+        return set()  # what is in the box is not declared
     names = {vector["packet"]}
     for field in CLASSES[vector["packet"]].FIELDS:
         inner = getattr(field.rule, "record", None)

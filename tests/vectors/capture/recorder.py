@@ -82,11 +82,10 @@ def add_box(
     peer: bytes,
     body: type[Record] | None = None,
     nonce: bytes | None = None,
-    skip: int = 0,
 ) -> dict[str, Any]:
     """Opens the box in a vector and puts key and content beside it; returns the content's vector.
 
-    Without a `body` class the content is kept as bytes; `skip` leaves out its first bytes.
+    Without a `body` class the content is kept as bytes.
     """
     if not vector:
         return {}
@@ -96,9 +95,7 @@ def add_box(
     assert plain is not None, f"the box in {vector['packet']} does not open"
     vector["keys"] = {"secret": own.secret.reveal().hex(), "public": peer.hex()}
     vector["keys"]["nonce"] = nonce.hex()
-    if skip:
-        vector["keys"]["skip"] = skip
-    inner = {"hex": plain.hex()} if body is None else described(body, plain[skip:])
+    inner = {"hex": plain.hex()} if body is None else described(body, plain)
     vector["body"] = inner
     return inner
 
