@@ -48,8 +48,13 @@ def free_port() -> int:
 class Weight:
     """What the processes of a node have used up so far."""
 
-    cpu_s: float
-    rss: dict[str, int]  # by process name; bytes
+    cpu: dict[str, float]  # seconds by process name, with those of children that ended
+    rss: dict[str, int]  # bytes by process name
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes together."""
+        return sum(self.cpu.values())
 
 
 class Node:
@@ -134,13 +139,16 @@ class Node:
         return str(process.name())
 
     def weigh(self) -> Weight:
-        """Returns CPU seconds (with those of children that ended) and RSS of each process."""
-        cpu, rss = 0.0, {}
+        """Returns CPU seconds and RSS of each process."""
+        cpu: dict[str, float] = {}
+        rss: dict[str, int] = {}
         for process in self.tree():
             try:
                 times = process.cpu_times()
-                cpu += times.user + times.system + times.children_user + times.children_system
-                rss[self.label(process)] = process.memory_info().rss
+                used = times.user + times.system + times.children_user + times.children_system
+                name = self.label(process)
+                cpu[name] = cpu.get(name, 0.0) + used
+                rss[name] = process.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
         return Weight(cpu, rss)

@@ -38,6 +38,7 @@ class Verdict:
     bugs: int = 0
     answers: int = 0
     sent: int = 0
+    idle: list[str] = field(default_factory=list)  # halves of the load that did not last
 
     def grown(self) -> list[str]:
         """Names each process that is above the bound."""
@@ -57,6 +58,7 @@ class Verdict:
             result.append(f"{self.restarts} worker restarts")
         if self.bugs:
             result.append(f"{self.bugs} datagrams or frames counted as bug")
+        result += [f"the load of {what} did not last to the end" for what in self.idle]
         if not self.answers:
             result.append("nothing was answered")
         return result
@@ -123,7 +125,8 @@ def _frames(node: Node, made: Clients, args: argparse.Namespace, queue: Results)
     address = ("127.0.0.1", node.tcp_port)
     total = Result()
     load = RelayLoad(made, address, args.sources)
-    load.connect_pairs(args.connections)
+    # other clients than those of the handshakes: a relay keeps a client's newest connection alone
+    load.connect_pairs(args.connections, first=2 * KEYS)
     size = 1400
     while time.monotonic() < end:
         slice_end = min(end, time.monotonic() + FRAMES_S)
@@ -139,8 +142,9 @@ def _frames(node: Node, made: Clients, args: argparse.Namespace, queue: Results)
         other.handshakes(KEYS, min(HANDSHAKES_S, max(0.1, end - time.monotonic())))
         other.close()
         size = 1500 - size
+    left = len(load.connections)
     load.close()
-    queue.put(("frames", total.sent, total.answers))
+    queue.put(("frames", total.sent, total.answers if left == args.connections else 0))
 
 
 def soak(args: argparse.Namespace, say: Callable[[str], None]) -> Verdict:
@@ -172,6 +176,8 @@ def soak(args: argparse.Namespace, say: Callable[[str], None]) -> Verdict:
             )
         for _ in children:
             what, sent, answers = queue.get(timeout=60)
+            if not answers:
+                verdict.idle.append(what)
             verdict.sent += sent
             verdict.answers += answers
             say(f"{what}: {answers:,} answers to {sent:,}")

@@ -20,7 +20,9 @@ DHT_LOADS = ("ping", "nodes")
 HOP_LOADS = ("onion 0x80", "onion 0x81", "onion 0x82")
 BACK_LOADS = ("onion 0x8c", "onion 0x8d", "onion 0x8e")
 STORE_LOADS = ("announce search", "announce store")
-NAMES = (*DHT_LOADS, *HOP_LOADS, *BACK_LOADS, *STORE_LOADS, "data to route")
+RATE = 1000  # datagrams a second of the load that shows the latency of an idle node
+RATE_LOAD = f"ping {RATE}/s"
+NAMES = (RATE_LOAD, *DHT_LOADS, *HOP_LOADS, *BACK_LOADS, "data to route", *STORE_LOADS)
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Measured:
     cpu_us: float
     note: str = ""
     rss: dict[str, int] = field(default_factory=dict)
+    cpu_by: dict[str, float] = field(default_factory=dict)  # the same by process
 
     def plain(self) -> dict[str, object]:
         """Returns the row for JSON."""
@@ -47,6 +50,7 @@ class Measured:
             "p50_ms": round(1000 * self.result.quantile(0.5), 3),
             "p99_ms": round(1000 * self.result.quantile(0.99), 3),
             "cpu_us": round(self.cpu_us, 2),
+            "cpu_us_by_process": {name: round(cpu, 2) for name, cpu in self.cpu_by.items()},
             "checked": len(self.result.latencies),
             "wrong": self.result.wrong,
             "rss": self.rss,
@@ -61,8 +65,9 @@ def measure(
     before = node.weigh()
     result = run()
     after = node.weigh()
-    cpu = (after.cpu_s - before.cpu_s) / max(result.answers, 1) * 1e6
-    return Measured(node.name, load, keys, result, cpu, note, after.rss)
+    each = 1e6 / max(result.answers, 1)
+    by = {name: each * (cpu - before.cpu.get(name, 0.0)) for name, cpu in after.cpu.items()}
+    return Measured(node.name, load, keys, result, sum(by.values()), note, after.rss, by)
 
 
 class Suite:
@@ -141,7 +146,10 @@ class Suite:
         self.generator.drain()
         row = measure(
             self.node, name, keys if load.keyed else None,
-            lambda: self.generator.drive(ring, load.answer, seconds=seconds, window=window),
+            lambda: self.generator.drive(
+                ring, load.answer, seconds=seconds, window=window,
+                rate=RATE if name == RATE_LOAD else 0.0,
+            ),
             "; ".join(part for part in (note, warned) if part),
         )  # fmt: skip
         if isinstance(load, loads.Nodes):
@@ -152,6 +160,7 @@ class Suite:
     def simple(self, name: str) -> loads.Load:
         """Makes a load that needs no preparation."""
         kinds: dict[str, tuple[type[loads.Load], int]] = {
+            RATE_LOAD: (loads.Ping, 0x01),
             "ping": (loads.Ping, 0x01),
             "nodes": (loads.Nodes, 0x04),
             "onion 0x80": (loads.Hop0, 0x81),

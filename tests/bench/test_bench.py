@@ -69,7 +69,7 @@ def test_sources_lie_in_networks_of_their_own() -> None:
 
 
 def test_loads_are_chosen_by_parts_of_their_names() -> None:
-    assert chosen("ping, 0x8c") == ["ping", "onion 0x8c"]
+    assert chosen("nodes, 0x8c") == ["nodes", "onion 0x8c"]
     assert chosen(None)[: len(NAMES)] == list(NAMES)
 
 

@@ -22,6 +22,7 @@ from core.endpoint import Endpoint
 BATCH = 64  # datagrams in one system call
 SLOT = 2048  # bytes; greater than any datagram of Tox
 BUFFER = 4 << 20  # bytes asked of the kernel for each direction
+PROBE_PAUSE = 0.02  # seconds between the requests of a probe where the load has a rate
 LOST_AFTER = 0.5  # seconds; a request without an answer for so long counts as lost
 
 _ffi = cffi.FFI()
@@ -135,6 +136,7 @@ class Probe:
     requests: list[tuple[bytes, Callable[[bytes], bool]]] = field(default_factory=list)
     turn: int = 0
     sent_at: float | None = None
+    next_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -253,7 +255,8 @@ class Generator:
                 sent += count
             for probe in probes.values():
                 if probe.sent_at is None:
-                    self._ask(probe, result)
+                    if now >= probe.next_at:
+                        self._ask(probe, result)
                 elif now - probe.sent_at > 1.0:
                     result.unanswered += 1
                     self._ask(probe, result)
@@ -268,7 +271,7 @@ class Generator:
                             if kinds[i] == kind:
                                 take(receiver.packet(i))
                 elif ready in probes:
-                    self._hear(probes[ready], kind, result)
+                    self._hear(probes[ready], kind, result, PROBE_PAUSE if rate else 0.0)
             if now >= next_mark:
                 next_mark = now + 0.05
                 marks.append((now, sent))
@@ -294,14 +297,17 @@ class Generator:
             probe.sent_at = time.monotonic()
             result.sent += 1
 
-    def _hear(self, probe: Probe, kind: int, result: Result) -> None:
+    def _hear(self, probe: Probe, kind: int, result: Result, pause: float) -> None:
         for packet in _read(probe.sock):
             if not packet or (kind != 0x100 and packet[0] != kind) or probe.sent_at is None:
                 continue
             if probe.requests[probe.turn][1](packet):
-                result.latencies.append(time.monotonic() - probe.sent_at)
+                now = time.monotonic()
+                result.latencies.append(now - probe.sent_at)
                 result.answers += 1
-                self._ask(probe, result)
+                probe.sent_at, probe.next_at = None, now + pause
+                if not pause:
+                    self._ask(probe, result)
             else:
                 result.wrong += 1
 
