@@ -69,10 +69,12 @@ class RelayTcp:
         self._room = self._most_connections()
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._accepting = True
+        self.turn_frames = 0  # in commits since the sockets were looked at
         self._poll = select.epoll()
         for fd, listener in self._listeners.items():
             listener.setblocking(False)
             self._poll.register(fd, select.EPOLLIN)
+        self._rest_until: float | None = None
         hooks.watch(self._poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
@@ -130,6 +132,8 @@ class RelayTcp:
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
+        if self._rest_until is not None and self._rest_until <= now:
+            self._on_ready(0, now)
         self.clocks.run(self, now)
         self._bury(now)
         self.pump(now)
@@ -137,6 +141,9 @@ class RelayTcp:
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
         when = self.clocks.next(bool(self.full))
+        rest = self._rest_until
+        if rest is not None and (when is None or rest < when):
+            when = rest
         for work in self.works.values():
             tick = work.tick_at()
             if tick is None or self.hooks.credit(work.number) <= 0:
@@ -209,7 +216,8 @@ class RelayTcp:
     def _on_ready(self, events: int, now: float) -> None:
         """Takes what happened to the sockets, then lets the workers have it."""
         by_fd = self._by_fd
-        for fd, mask in self._poll.poll(0, _EVENTS_A_TURN):
+        ready = self._poll.poll(0, _EVENTS_A_TURN)
+        for fd, mask in ready:
             connection = by_fd.get(fd)
             if connection is None:
                 if fd in self._listeners:
@@ -230,6 +238,25 @@ class RelayTcp:
                     self._greet(connection, now)
         self._bury(now)
         self.pump(now)
+        self._rest(len(ready), now)
+
+    def _rest(self, ready: int, now: float) -> None:
+        """Lets the sockets rest for a moment after a turn with little to do.
+
+        A turn of broker and worker costs as much as 20 frames, however few are in it. What comes
+        while the sockets rest shares the next one; the first frame after a pause never waits.
+        """
+        resting = self._rest_until is not None
+        limits = self.limits
+        small = ready and ready < limits.rest_below and self.turn_frames < limits.rest_below
+        self.turn_frames = 0
+        if small and limits.rest_s:
+            self._rest_until = now + limits.rest_s
+            if not resting:
+                self.hooks.rewatch(self._poll.fileno(), 0)
+        elif resting:
+            self._rest_until = None
+            self.hooks.rewatch(self._poll.fileno(), select.EPOLLIN)
 
     def _most_connections(self) -> int:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -37,6 +37,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
         return
     connections = tcp.connections
     counts = tcp.counts
+    frames = 0
     part = iter(rows)
     for serial, consumed, received, sent, taken, wait, out in zip(
         *([part] * ROW_FIELDS), strict=False
@@ -46,6 +47,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
             continue
         if consumed:
             connection.rest = connection.rest[consumed:]
+        frames += received + taken
         if received:
             connection.count_received(received)
             counts["frames_in"] += received
@@ -66,6 +68,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
             _EFFECTS[effect[0]](tcp, connection, effect, now)
     for reason, count in drops.items():
         tcp.drops[reason] += count
+    tcp.turn_frames += frames
     work.settle(done)
 
 

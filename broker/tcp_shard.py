@@ -126,7 +126,7 @@ class ShardWork:
 
     def next_input(self, read: Read, now: float) -> list[Any] | None:
         """Returns the items of the next input, or None if there is nothing to give."""
-        if not self.up or len(self.flying) >= FLYING or self._paced(now):
+        if not self.up or len(self.flying) >= FLYING:
             return None
         hand: list[Connection] = []
         mailed: list[Connection] = []
@@ -163,21 +163,9 @@ class ShardWork:
             return True
         return self._told < self.applied and any(row.wait == AHEAD for row in self.waiting)
 
-    def _paced(self, now: float) -> bool:
-        """Tells whether a little more input is waited for: an input costs as much as 20 frames."""
-        limits = self._limits
-        return (
-            now - self._last < limits.pace_s
-            and len(self.ready) + len(self.mail) < limits.pace_connections
-        )
-
     def tick_at(self) -> float | None:
-        """Returns when the worker has to be given something though nothing happens."""
-        if not self.up or self.flying:
-            return None
-        if self.ready or self.mail or self.hellos or self.suspects or self.records:
-            return self._last + self._limits.pace_s
-        return self._last + _TICK_S if self.waiting else None
+        """Returns when the worker wants to be asked because of input that waits."""
+        return self._last + _TICK_S if self.up and self.waiting and not self.flying else None
 
     def _take_records(self, records: list[Any]) -> None:
         for _ in range(min(_RECORDS, len(self.records))):

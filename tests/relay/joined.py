@@ -29,6 +29,7 @@ class Hooks:
         self.drops: Counter[str] = Counter()
         self.handlers: dict[int, Handler] = {}
         self.table = SlotTable.even(shards)
+        self.paused: set[int] = set()
         self.sent: dict[int, deque[bytes]] = {}
         self._sequence = 0
 
@@ -36,7 +37,7 @@ class Hooks:
         self.handlers[fd] = handler
 
     def rewatch(self, fd: int, events: int) -> None:
-        raise AssertionError("not used")
+        (self.paused.discard if events else self.paused.add)(fd)
 
     def unwatch(self, fd: int) -> None:
         self.handlers.pop(fd, None)
@@ -120,7 +121,7 @@ class Joined:
     ) -> None:
         self.entropy = SeededEntropy(seed)
         self.keys = KeyPair.generate(self.entropy)
-        self.limits = limits or RelayLimits(per_address=0, per_prefix=0, pace_s=0)
+        self.limits = limits or RelayLimits(per_address=0, per_prefix=0, rest_s=0)
         self.hooks = Hooks(shards)
         self.now = 1000.0
         self.tcp = RelayTcp(self.hooks, [], NodeOptions(), self.limits, SeededEntropy("tcp"))
@@ -191,6 +192,15 @@ class Joined:
         assert end.take() == [b"\x05" + bytes(7) + b"\x01"]
         return end
 
+    def greeted_slowly(self) -> End:
+        """As `greeted`, where inputs are paced."""
+        end = self.connect()
+        end.socket.sendall(end.client.hello())
+        self.run()
+        self.wait(0.01, 0.001)
+        assert end.client.ready
+        return end
+
     def linked(self, one: End, other: End) -> tuple[int, int]:
         """Links two clients; returns their link ids."""
         one.send(b"\x00" + other.key)
@@ -207,8 +217,8 @@ class Joined:
     def sockets(self) -> None:
         """Lets the broker see what the sockets have."""
         for fd, handler in list(self.hooks.handlers.items()):
-            handler(1, self.now)
-            del fd
+            if fd not in self.hooks.paused:
+                handler(1, self.now)
 
     def work(self, shard: int) -> bool:
         """Lets a worker handle its next input; returns whether it had one."""

@@ -10,7 +10,7 @@ from tests.relay.joined import End, Joined
 
 PLACES = [(1, 0, 0), (2, 0, 1)]
 LIMITS = RelayLimits(
-    per_address=0, per_prefix=0, unconfirmed_per_address=0, pace_s=0
+    per_address=0, per_prefix=0, unconfirmed_per_address=0, rest_s=0
 )
 SLACK = 4096  # one frame more, and its length
 
@@ -179,3 +179,37 @@ def test_a_busy_sender_gets_one_share_a_turn() -> None:
     assert other.take() == [bytes((o,)) + b"small"]
     relay.run()
     assert len(bob.take()) == 3000
+
+
+def test_sockets_rest_after_a_turn_with_little_to_read() -> None:
+    relay = Joined(1, RelayLimits(per_address=0, per_prefix=0))
+    ends = [relay.greeted_slowly() for _ in range(6)]
+    relay.wait(1.0)
+    ends[0].send(b"\x04" + bytes(7) + b"\x01")
+    relay.run()
+    assert len(ends[0].take()) == 1  # the first does not wait
+    for end in ends:
+        end.send(b"\x04" + bytes(7) + b"\x02")
+    relay.run()
+    assert ends[0].take() == []
+    when = relay.tcp.next_timer()
+    assert when is not None
+    assert relay.now < when <= relay.now + 0.004
+    relay.now = when
+    relay.tcp.handle_timer(when)
+    assert len(relay.hooks.sent[0]) == 1  # all in one input
+    relay.run()
+    assert [len(end.take()) for end in ends] == [1] * 6
+    relay.wait(0.01, 0.001)
+    assert not relay.hooks.paused
+
+
+def test_a_busy_relay_does_not_rest() -> None:
+    relay = Joined(1, RelayLimits(per_address=0, per_prefix=0))
+    end = relay.greeted_slowly()
+    relay.wait(1.0)
+    for _ in range(20):
+        end.send(*(b"\x04" + bytes(7) + b"\x01" for _ in range(20)))
+        relay.run()
+        relay.wait(0.004, 0.004)
+    assert len(end.take()) == 400

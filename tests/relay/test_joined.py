@@ -301,7 +301,7 @@ def test_pings_come_every_thirty_seconds_and_want_an_answer_in_ten() -> None:
 
 def test_limits_by_address_by_prefix_and_on_unconfirmed_ones() -> None:
     limits = RelayLimits(
-        per_address=3, per_prefix=5, unconfirmed=4, unconfirmed_per_address=2, pace_s=0
+        per_address=3, per_prefix=5, unconfirmed=4, unconfirmed_per_address=2, rest_s=0
     )
     relay = Joined(limits=limits)
     sources = [from_text(f"192.0.2.{i}", 5) for i in range(4)] + [from_text("198.51.100.1", 5)]
