@@ -387,6 +387,8 @@ class RelayTcp:
                 return
             self.counts["bytes_out"] += count
             if count == len(data):
+                if connection.full:  # of frames in its inbox, which this commit has taken
+                    self.check_level(connection, now)
                 return
             connection.out = bytearray(memoryview(data)[count:])
             connection.moved = now
