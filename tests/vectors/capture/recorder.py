@@ -103,19 +103,21 @@ def add_box(
 class FakeNode:
     """A DHT node of ours: a socket on loopback and keys that anybody may know."""
 
-    def __init__(self, port: int = 0, secret: bytes | None = None) -> None:
-        self.keys = KeyPair.from_secret(secret) if secret else KeyPair.generate(ENTROPY)
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((HOST, port))
+    def __init__(self, host: str = HOST) -> None:
+        self.keys = KeyPair.generate(ENTROPY)
+        self._host = host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
         self.port: int = self.socket.getsockname()[1]
-        self.endpoint = from_text(HOST, self.port)
+        self.endpoint = from_text(host, self.port)
         self.info = NodeInfo(self.keys.public, self.endpoint)
         self.mute = False
         """Answers nothing, as a node behind a NAT."""
 
     def send(self, port: int, data: bytes) -> None:
         """Sends a datagram to a port on loopback."""
-        self.socket.sendto(data, (HOST, port))
+        self.socket.sendto(data, (self._host, port))
 
     def shared(self, peer: bytes) -> crypto.SharedKey:
         """Returns the combined key with a peer."""
@@ -141,8 +143,8 @@ Handler = Callable[[FakeNode, bytes, int], None]
 class FakeNetwork:
     """Some fake nodes that answer pings and nodes requests, and hand on everything else."""
 
-    def __init__(self, size: int) -> None:
-        self.nodes = [FakeNode() for _ in range(size)]
+    def __init__(self, size: int, host: str = HOST) -> None:
+        self.nodes = [FakeNode(host) for _ in range(size)]
         self.handlers: list[Handler] = []
         self.streams: dict[socket.socket, Callable[[], None]] = {}
         self.answers: dict[bytes, tuple[NodeInfo, ...]] = {}

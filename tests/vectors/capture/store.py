@@ -73,6 +73,8 @@ class Store:
         self.client_data_key = NO_KEY
         self.group: tuple[GroupAnnounce, ...] = ()
         """What a search for a group finds."""
+        self.note = ""
+        """Goes into the name of the onion request that is kept."""
         self.payloads: dict[int, bytes] = {}
         """The first payload of each kind, as it came to the destination, and which that was."""
         self.targets: dict[int, FakeNode] = {}
@@ -82,7 +84,7 @@ class Store:
         if data[:1] != b"\x80":
             return
         packet = OnionRequest0.decode(data)
-        vector = self.book.keep(OnionRequest0, data, self.made_by)
+        vector = self.book.keep(OnionRequest0, data, self.made_by, self.note)
         body = OnionRequest0Body.open(node.shared(packet.sender), packet.nonce, packet.sealed)
         shown = add_box(vector, node.keys, packet.sender, OnionRequest0Body)
         self._peel(shown, packet.nonce, body, lambda answer: node.send(port, answer))
