@@ -4,7 +4,7 @@ from typing import Any
 
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
-from core.messages import Message, TableChange, TableFull
+from core.messages import Message, TableChange, TableFull, TableWanted
 from core.module import Context, Module, ProtocolViolation
 from core.onion.forwarding import Forwarding
 from core.onion.hops import OnionHops
@@ -33,8 +33,9 @@ class RelayWorker:
         raise ProtocolViolation("relay_datagram")
 
     def handle_message(self, message: Message, now: float) -> None:
-        """dht.0 tells every worker its table; a relay client names addresses itself."""
-        if not isinstance(message, TableFull | TableChange):
+        """dht.0 tells every worker its table, and asks for it after a restart: there is no copy
+        here, since a relay client names addresses itself."""
+        if not isinstance(message, TableFull | TableChange | TableWanted):
             self.out.drops["relay_message"] += 1
 
     def handle_frame(self, kind: int, items: list[Any], now: float) -> None:
