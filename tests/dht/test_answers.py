@@ -1,7 +1,7 @@
 """What every shard answers, and what it refuses: on raw slices, equal to the declared packets."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.crypto import open_sealed
@@ -169,6 +169,7 @@ node_lists = st.lists(
 ).map(b"".join)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 6), node_lists)
 def test_nodes_are_read_as_by_the_declared_body(count: int, nodes: bytes) -> None:
     body = bytes((count,)) + nodes + b"12345678"
