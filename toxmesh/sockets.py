@@ -11,6 +11,7 @@ from core import endpoint
 from toxmesh.settings import PORT_RANGE
 
 _BUFFER = 4 << 20  # bytes; the kernel gives less where net.core.rmem_max says so
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33  # Linux asm-generic/socket.h; socket has no names
 _BACKLOG = 1024
 ALL_ADDRESSES = ("0.0.0.0", "::")
 
@@ -56,8 +57,13 @@ def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
         if version == 6:
             row.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_DGRAM:
-            row.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            row.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            for plain, forced in (
+                (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
+                (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
+            ):
+                row.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+                with suppress(OSError):  # past rmem_max, for a user that may
+                    row.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
             if version == 4:
                 row.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # LAN discovery
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.node import Node, Pinger, free_port, gone, running, until
+from tests.processes.node import Node, Pinger, free_port, gone, open_files, running, until
 
 pytestmark = pytest.mark.process
 
@@ -91,13 +91,27 @@ def test_a_worker_that_hangs_is_replaced_within_five_seconds(node: Node) -> None
 def test_a_worker_that_dies_again_and_again_comes_back_ever_later_and_the_node_says_degraded(
     node: Node,
 ) -> None:
+    files = 0
     for restarts in range(1, 5):
         os.kill(node.child("dht.1")["pid"], signal.SIGKILL)
         until(lambda: node.child("dht.1")["restarts"] == restarts, 2)  # noqa: B023
         if restarts == 4:
             assert node.status()["node"]["state"] == "degraded"
         until(lambda: node.child("dht.1")["state"] == "good", 4)
+        files = files or open_files(node.process.pid)
     assert node.child("dht.0")["restarts"] == 0
+    assert open_files(node.process.pid) == files
+    assert len(list((node.state_dir / "run").iterdir())) == 3
+
+
+def test_no_secret_stands_in_arguments_environment_or_readable_files(node: Node) -> None:
+    secret = (node.state_dir / "keys").read_bytes()[32:]
+    for pid in [node.process.pid, *node.children()]:
+        for name in ("cmdline", "environ"):
+            data = Path(f"/proc/{pid}/{name}").read_bytes()
+            assert secret not in data
+            assert secret.hex().encode() not in data.lower()
+    assert secret.hex() not in str(node.status()).lower()
 
 
 def test_sigterm_stops_all_in_order_within_five_seconds(node: Node) -> None:
