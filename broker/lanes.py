@@ -35,10 +35,7 @@ class Lane:
                 self._sizes[outlet.send(batch.DATAGRAMS, items, socket)] = count
                 items.clear()
                 return
-        put = self.queue.put
-        pairs = iter(items)
-        for source, packet in zip(pairs, pairs, strict=False):
-            put(socket, bytes(source), bytes(packet))
+        self.queue.put_all(socket, items)
         items.clear()
         self.pump()
 

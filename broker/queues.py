@@ -48,6 +48,16 @@ class WaitingQueue:
         if self._count > self._limit:
             self._shed()
 
+    def put_all(self, socket: int, items: list[memoryview]) -> None:
+        """Appends copies of datagrams: source and datagram in turn, as views of receive slots."""
+        rows = self._rows
+        pairs = iter(items)
+        for source, packet in zip(pairs, pairs, strict=False):
+            rows[CLASS_OF[packet[0]]].append((socket, bytes(source), bytes(packet)))
+        self._count += len(items) >> 1
+        while self._count > self._limit:
+            self._shed()
+
     def _shed(self) -> None:
         """Drops the oldest datagram of the least valued class that has more than its share."""
         for name, row in zip(CLASSES, self._rows, strict=True):
@@ -73,11 +83,13 @@ class WaitingQueue:
             share = max(1, left // len(waiting))
             still = []
             for row in waiting:
-                for _ in range(min(share, left)):
-                    if not row or row[0][0] != socket:
+                popleft = row.popleft
+                for _ in range(min(share, left, len(row))):
+                    entry = popleft()
+                    if entry[0] != socket:
+                        row.appendleft(entry)
                         break
-                    _, source, packet = row.popleft()
-                    items += (source, packet)
+                    items += entry[1:]
                     left -= 1
                 else:
                     if row:
