@@ -26,7 +26,7 @@ from core.entropy import Entropy, SystemEntropy
 from core.messages import Message, RelayDeliver
 from core.module import NodeOptions
 from core.relay.directory import Directory, Notice
-from core.relay.frames import FORGET, FULL, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
+from core.relay.frames import FORGET, FULL, HELD, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
 from core.relay.limits import HELLO_SIZE, RelayLimits
 
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -190,7 +190,7 @@ class RelayTcp:
             self._epoch, [row for row in self.connections.values() if row.shard == work.number]
         )
         for connection in self.full.values():
-            work.tell(connection.serial, FULL)
+            work.tell(connection.serial, connection.note)
 
     def _worker_gone(self, work: ShardWork, now: float) -> None:
         for connection in work.end():
@@ -391,7 +391,7 @@ class RelayTcp:
                     self.check_level(connection, now)
                 return
             connection.out = bytearray(memoryview(data)[count:])
-            connection.moved = now
+            connection.moved = now  # from here on it is the client that is waited for
         self.check_level(connection, now)
 
     def _flush(self, connection: Connection, now: float) -> None:
@@ -445,19 +445,19 @@ class RelayTcp:
     def check_level(self, connection: Connection, now: float) -> None:
         """Tells all shards when a receiver becomes full, and when it has room again."""
         level = connection.level
-        if connection.full:
-            if level > self.limits.queue_low:
-                return
-            connection.full = False
-            del self.full[connection.serial]
+        if level <= self.limits.queue_low:
             note = ROOM
-        elif level < self.limits.queue_high:
+        elif level < self.limits.queue_high and connection.note == ROOM:
             return
         else:
-            connection.full = True
-            connection.moved = now
+            note = FULL if connection.out is not None else HELD
+        if note == connection.note:
+            return
+        if connection.note == ROOM:
             self.full[connection.serial] = connection
-            note = FULL
+        elif note == ROOM:
+            del self.full[connection.serial]
+        connection.note = note
         for work in self.works.values():
             work.tell(connection.serial, note)
 
@@ -493,7 +493,6 @@ class RelayTcp:
             work.forget(connection)
             work.tell(connection.serial, FORGET)
         if connection.full:
-            connection.full = False
             del self.full[connection.serial]
             for other in self.works.values():
                 if other is not work:

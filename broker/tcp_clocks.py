@@ -56,7 +56,7 @@ class Clocks:
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
             for connection in tcp.full.values():
-                if now - connection.moved >= tcp.limits.stuck_s:
+                if connection.out is not None and now - connection.moved >= tcp.limits.stuck_s:
                     tcp.doom(connection, "relay_stuck")
 
     def _ping(self, tcp: "RelayTcp", now: float) -> None:

@@ -4,7 +4,7 @@ import socket
 from collections import deque
 from enum import IntEnum
 
-from core.relay.frames import GO_ON
+from core.relay.frames import GO_ON, ROOM
 from core.relay.limits import NONCE_MASK
 
 Peer = tuple[int, int]
@@ -30,13 +30,13 @@ class Connection:
         "ended",
         "fd",
         "flying",
-        "full",
         "given",
         "inbox",
         "inbox_size",
         "key",
         "listed",
         "moved",
+        "note",
         "out",
         "ping_id",
         "prefix",
@@ -87,7 +87,7 @@ class Connection:
         # output
         self.out: bytearray | None = None  # sealed, committed, and not taken by the socket
         self.moved = 0.0  # when the socket last took a byte while `out` was there
-        self.full = False  # its senders were told so
+        self.note = ROOM  # what its senders were told: ROOM, FULL or HELD
 
     def __repr__(self) -> str:
         return f"Connection({self.serial}, {self.state.name})"  # it holds keys
@@ -96,6 +96,11 @@ class Connection:
     def level(self) -> int:
         """Bytes that wait for this client."""
         return self.inbox_size + (len(self.out) if self.out is not None else 0)
+
+    @property
+    def full(self) -> bool:
+        """Whether its senders were told to wait."""
+        return self.note != ROOM
 
     def count_received(self, frames: int) -> None:
         """Moves the receive nonce on."""

@@ -187,7 +187,7 @@ class ShardWork:
                 connection.private,
                 connection.ping_id,
                 links,
-                connection.full,
+                connection.note,
             )
 
     def _take_suspect(

@@ -8,9 +8,9 @@ Input (kind RELAY_INPUT), items:
 all it had. `sequence` counts the inputs of an epoch from 1; a commit has that of its input.
 `applied` is the sequence of the last commit the broker has applied. The rest are flat lists:
 
-    notes    serial, note                          FORGET, FULL or ROOM
+    notes    serial, note                          FORGET, FULL, HELD or ROOM
     records  serial, key, shared key, receive nonce, send nonce, confirmed, private address,
-             ping id or None, links [id, peer serial or 0, peer link id, ...], full
+             ping id or None, links [id, peer serial or 0, peer link id, ...], its last note
     inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up
     hellos   serial, 128 bytes, private address
     chunks   serial, bytes of the stream
@@ -37,6 +37,7 @@ RELAY_RESET = 12
 FORGET = 0  # the connection is gone
 FULL = 1  # this receiver's queue is full
 ROOM = 2  # it has room again
+HELD = 3  # its queue is full because its worker is behind, or gone: its client is not to blame
 
 NOTE_FIELDS = 2
 RECORD_FIELDS = 10

@@ -16,12 +16,13 @@ Peer = tuple[int, int]
 class Receiver:
     """A connection that frames are for: how much was handed over and not yet seen by the broker."""
 
-    __slots__ = ("ahead", "full", "serial")
+    __slots__ = ("ahead", "full", "held", "serial")
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
         self.ahead = 0  # bytes in commits that were not yet applied
         self.full = False  # as the broker says
+        self.held = False  # and why: it will be read again by itself
 
 
 class Session(Receiver):

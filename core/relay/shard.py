@@ -19,8 +19,8 @@ from core.relay.frames import (
     CLOSE,
     CONFIRM,
     FORGET,
-    FULL,
     GO_ON,
+    HELD,
     HELLO,
     HELLO_FIELDS,
     INBOX_FIELDS,
@@ -28,6 +28,7 @@ from core.relay.frames import (
     PAUSED,
     PUSH,
     RECORD_FIELDS,
+    ROOM,
 )
 from core.relay.handshake import answer_hello
 from core.relay.limits import FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
@@ -149,21 +150,23 @@ class RelayShard:
         if receiver is None:
             receiver = self.remotes.get(serial)
         if receiver is None:
-            if note != FULL:
+            if note == ROOM:
                 return
             receiver = self.remotes[serial] = Receiver(serial)
-        receiver.full = note == FULL
+        receiver.full = note != ROOM
+        receiver.held = note == HELD
         if not receiver.full and not receiver.ahead:
             self.remotes.pop(serial, None)
 
     def _adopt(self, record: tuple[Any, ...]) -> None:
         """Takes over a connection from the broker's record of it."""
-        serial, key, shared, receive, send, confirmed, private, ping_id, links, full = record
+        serial, key, shared, receive, send, confirmed, private, ping_id, links, note = record
         session = Session(
             serial, key, shared, int.from_bytes(receive, "big"), int.from_bytes(send, "big")
         )
         session.confirmed, session.private = confirmed, private
-        session.ping_id, session.full = ping_id, full
+        session.ping_id = ping_id
+        session.full, session.held = note != ROOM, note == HELD
         for link_id, peer_serial, peer_id in _rows(links, 3):
             session.links[link_id] = (peer_serial, peer_id) if peer_serial else None
         self.sessions[serial] = session
@@ -304,8 +307,9 @@ class RelayShard:
         dropping = session.dropping
         if dropping is None or receiver.serial not in dropping:
             since = session.paused_since
-            if session.may_pause(now) and (since is None or now - since < self._limits.pause_s):
-                session.paused_since = now if since is None else since
+            if since is None or receiver.held:
+                since = session.paused_since = now
+            if session.may_pause(now) and now - since < self._limits.pause_s:
                 session.waits_for = receiver
                 return PAUSED
             if dropping is None:
@@ -350,6 +354,8 @@ class RelayShard:
                 continue
             receiver = session.waits_for
             since = session.paused_since
+            if since is not None and receiver is not None and receiver.held:
+                since = session.paused_since = now  # no pause runs out while its worker is away
             if (
                 receiver is None
                 or has_room(receiver, self._limits)
@@ -398,7 +404,7 @@ class RelayShard:
     def _drop(self, session: Session) -> None:
         self.sessions.pop(session.serial, None)
         self._waiting.pop(session, None)
-        session.full = False  # whoever waits for it waits no longer
+        session.full = session.held = False  # whoever waits for it waits no longer
         session.ahead = 0
 
     def _commit(self, sequence: int) -> tuple[list[Any], list[Effect], dict[str, int]]:

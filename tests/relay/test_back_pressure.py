@@ -213,3 +213,21 @@ def test_a_busy_relay_does_not_rest() -> None:
         relay.run()
         relay.wait(0.004, 0.004)
     assert len(end.take()) == 400
+
+
+def test_a_receiver_whose_worker_is_away_holds_its_senders_and_loses_nothing() -> None:
+    relay, alice, bob, a, b = pair(2, 0, 1)
+    relay.kill(1)
+    count = 200
+    alice.send(*(bytes((a,)) + number.to_bytes(4, "big") + bytes(996) for number in range(count)))
+    relay.run()
+    relay.wait(15.0)
+    assert level(bob) <= LIMITS.queue_limit + SLACK
+    relay.start(1)
+    relay.run()
+    relay.wait(0.5)
+    assert [packet[:5] for packet in bob.take()] == [
+        bytes((b,)) + number.to_bytes(4, "big") for number in range(count)
+    ]
+    assert relay.hooks.drops["relay_receiver_full"] == 0
+    assert not bob.closed
