@@ -3,7 +3,7 @@
 import contextlib
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from core.crypto import KeyPair, SecretKey
 from core.dht import DhtModule
@@ -154,4 +154,33 @@ def relay(count: int, seed: int | str) -> list[Failure]:
             failures.append(Failure(str(seed), "relay", data, traceback.format_exc(limit=-4)))
             if len(failures) >= 5:
                 break
+    return failures
+
+
+def garbage(lengths: Iterable[int], seed: int = 1) -> list[Failure]:
+    """Gives every first byte with these lengths of zeros, ones and noise; nothing may be sent."""
+    chance = random.Random(seed)
+    pair = Pair(seed)
+    failures: list[Failure] = []
+    now = 1000.0
+    pair.turn(now)
+    for length in lengths:
+        for kind in range(256):
+            route = ROUTES.get(kind)
+            module = pair.modules.get(route.role if route else "onion") or pair.modules["dht"]
+            for tail in (bytes(length), b"\xff" * length, chance.randbytes(length)):
+                packet = bytes((kind,)) + tail
+                try:
+                    with contextlib.suppress(WireError, ProtocolViolation):
+                        module.handle_packet(packet[: max(0, length)], _HOMES[0], now)
+                except Exception:  # the finding
+                    what = traceback.format_exc(limit=-3)
+                    failures.append(Failure(str(seed), f"{kind:#x}", packet, what))
+                    continue
+                if any(out.sent for out in pair.outs.values()):
+                    failures.append(Failure(str(seed), f"{kind:#x}", packet, "it was answered"))
+                    for out in pair.outs.values():
+                        out.sent.clear()
+                if len(failures) >= 5:
+                    return failures
     return failures
