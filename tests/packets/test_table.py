@@ -15,7 +15,6 @@ from tests.packets import samples, vectors
 every_packet = pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
 VECTORS = vectors.load()
 NEVER_SENT = {
-    "BootstrapInfoRequest",
     "ForwardRequest",
     "ForwardReply",
     "DataRetrieveRequest",

@@ -70,6 +70,7 @@ from tests.vectors.capture.recorder import (
 
 MADE_BY = "tox-bootstrapd 0.2.18"
 OURS = "toxmesh, accepted by tox-bootstrapd 0.2.18"
+INFO_SCRIPT = "c-toxcore 0.2.23, other/fun/bootstrap_node_info.py"  # these bytes are all it sends
 
 
 def main() -> None:
@@ -123,11 +124,12 @@ def capture_dht(book: Book, network: FakeNetwork, daemon: interop.Node) -> None:
     network.pump(lambda: book.has("NodesResponse"), 5)
     network.handlers.remove(keep)
     asker = network.nodes[0]
-    request = BootstrapInfoRequest(bytes(77)).encode()
+    request = BootstrapInfoRequest(b"0" * 77).encode()
     asker.send(daemon.udp_port, request)
     answer = network.wait_for(asker, 0xF0)
     book.keep(BootstrapInfo, answer, MADE_BY)
-    book.keep(BootstrapInfoRequest, request, OURS)["answer"] = described(BootstrapInfo, answer)
+    vector = book.keep(BootstrapInfoRequest, request, INFO_SCRIPT)
+    vector["answer"] = described(BootstrapInfo, answer)
 
 
 def search_of(node: FakeNode, daemon: interop.Node) -> AnnounceRequest:
