@@ -117,6 +117,7 @@ class Supervisor:
         self._bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()
         self._looked_up: tuple[tuple[Endpoint, bytes], ...] | None = None  # set by the thread
         self._missing: tuple[nodes.BootstrapNode, ...] = ()
+        self._missing_logged = 0
         self._look_up_at: float | None = None
         self._master = secrets.token_bytes(KEY_SIZE)
         self._generation = 0
@@ -395,7 +396,9 @@ class Supervisor:
         found, self._looked_up = self._looked_up or (), None
         self._bootstrap += found
         if self._missing:
-            log.warning("%d bootstrap nodes were not found by name", len(self._missing))
+            if self._missing_logged != len(self._missing):
+                log.warning("%d bootstrap nodes were not found by name", len(self._missing))
+            self._missing_logged = len(self._missing)
             self._look_up_at = now + _LOOK_UP_AGAIN_S
         for row in self.children:
             if found and row.name == "dht.0" and row.state is State.UP:

@@ -149,8 +149,9 @@ class Host:
             self._guard("timer", 0, self.module.handle_timer, now)
         own = self.out.own
         for _ in range(min(len(own), _OWN_A_TURN)):
-            self.out.begin(-1)
-            self._guard("message", 0, self.module.handle_message, own.popleft(), now)
+            origin, message = own.popleft()
+            self.out.begin(origin)
+            self._guard("message", 0, self.module.handle_message, message, now)
         self.out.flush()
         self.out.pump()
         if self._handled:
@@ -174,7 +175,7 @@ class Host:
         if kind == batch.DATAGRAMS:
             self._datagrams(frame, now)
         elif kind == batch.MESSAGES:
-            self.out.begin(-1)
+            self.out.begin(frame.socket - 1)  # where the datagram came to that it is about
             try:
                 rows = batch.messages(frame.items)
             except WireError as error:

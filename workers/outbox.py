@@ -26,7 +26,7 @@ class WorkerOutbox:
         """`sockets`: descriptor and address family of each; `slots` is kept up to date."""
         self.drops: Counter[str] = Counter()
         self.kinds_sent = [0] * 256
-        self.own: deque[Message] = deque()
+        self.own: deque[tuple[int, Message]] = deque()  # origin, message to this worker itself
         self.mailboxes: dict[tuple[str, int], Mailbox] = {}
         self._own_name = (role, shard)
         self._slots = slots
@@ -35,6 +35,11 @@ class WorkerOutbox:
         self._by_size: dict[int, Sender] = {}
         for size, row in zip(self._sizes, self._senders, strict=True):
             self._by_size.setdefault(size, row)  # the first socket of a family is its default
+        self._origins = [
+            -1 if row is self._by_size[size] else index
+            for index, (size, row) in enumerate(zip(self._sizes, self._senders, strict=True))
+        ]
+        self._origin = -1
         self._current: Sender | None = None
         self._current_size = 0
 
@@ -43,9 +48,11 @@ class WorkerOutbox:
         if 0 <= socket < len(self._senders):
             self._current = self._senders[socket]
             self._current_size = self._sizes[socket]
+            self._origin = self._origins[socket]
         else:
             self._current = None
             self._current_size = 0
+            self._origin = -1
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Puts a datagram into a send slot."""
@@ -105,9 +112,9 @@ class WorkerOutbox:
         if number is None:
             raise LocalError(f"{type(message).__name__} is no registered message")
         if name == self._own_name:
-            self.own.append(message)
+            self.own.append((self._origin, message))
         else:
-            self.mailbox(name).put(number, message)
+            self.mailbox(name).put(number, message, self._origin)
 
     def send_frame(self, kind: int, items: list[Any]) -> None:
         """Sends a frame of kinds 10-19 to the broker."""

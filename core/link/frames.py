@@ -139,7 +139,7 @@ class Mailbox:
         self._role = role
         self._drops = drops
         self._limit = limit
-        self._rows: deque[tuple[int, tuple[Any, ...]]] = deque()
+        self._rows: deque[tuple[int, tuple[int, tuple[Any, ...]]]] = deque()  # origin, row
         self._frames: deque[tuple[int, list[Any]]] = deque()
         self._parts: deque[tuple[int, int]] = deque()  # sequence, messages in that frame
 
@@ -157,9 +157,13 @@ class Mailbox:
         on_its_way = self.outlet is not None and self.outlet.in_flight > 0
         return not (self._rows or self._frames or on_its_way)
 
-    def put(self, number: int, message: Message) -> None:
-        """Appends a message; the oldest goes when there are too many."""
-        self._rows.append((number, tuple(message)))
+    def put(self, number: int, message: Message, origin: int = -1) -> None:
+        """Appends a message; the oldest goes when there are too many.
+
+        `origin` is the UDP socket of the datagram it comes of, where that is not the first of its
+        family: it travels in the frame (as `socket`, plus one), so that an answer leaves through it.
+        """
+        self._rows.append((origin, (number, tuple(message))))
         if len(self._rows) > self._limit:
             self._rows.popleft()
             self._drops[f"told_full:{self._role}"] += 1
@@ -193,14 +197,15 @@ class Mailbox:
         while rows and outlet is not None and outlet.credit > 0:
             part: list[tuple[int, tuple[Any, ...]]] = []
             weight = 0
-            for row in islice(rows, _PART):
+            first = rows[0][0]
+            for origin, row in islice(rows, _PART):
                 weight += _weight(row)
-                if part and weight > _PART_BYTES:
+                if part and (weight > _PART_BYTES or origin != first):
                     break
                 part.append(row)
             for _ in part:
                 rows.popleft()
-            self._parts.append((outlet.send(batch.MESSAGES, part), len(part)))
+            self._parts.append((outlet.send(batch.MESSAGES, part, first + 1), len(part)))
 
     def acknowledged(self, sequence: int) -> None:
         """Learns that the receiver has handled frames, and sends more."""

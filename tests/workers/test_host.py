@@ -37,6 +37,10 @@ class Echo:
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         if packet == b"\x00odd":
             raise WireError("Echo", "odd")
+        if packet == b"\x00ask":
+            self.out.tell_shard("dht", 1, Candidate(b"far", source))
+            self.out.tell_shard("dht", 0, Candidate(b"near", source))
+            return
         if packet == b"\x00tell":
             self.out.tell_all("dht", Candidate(b"all", b""))
             self.out.tell("dht", bytes(32), Candidate(b"own", b""))  # slot 0 is shard 0: this one
@@ -45,6 +49,8 @@ class Echo:
 
     def handle_message(self, message: Message, now: float) -> None:
         self.heard.append(message)
+        if isinstance(message, Candidate) and len(message.endpoint) == 16:
+            self.out.send(Endpoint(message.endpoint), b"\x00told")
 
     def handle_frame(self, kind: int, items: list[Any], now: float) -> None:
         self.frames.append((kind, items))
@@ -65,6 +71,8 @@ class Stage:
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
+        self.second = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.second.bind(("127.0.0.1", 0))
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.client.bind(("127.0.0.1", 0))
         self.client.settimeout(1)
@@ -80,8 +88,8 @@ class Stage:
             secret=bytes(range(32)),
             master=bytes(32),
             options=NodeOptions(),
-            families=(socket.AF_INET,),
-            udp=(self.udp.fileno(),),
+            families=(socket.AF_INET, socket.AF_INET),
+            udp=(self.udp.fileno(), self.second.fileno()),
         )
         self.host = Host(Channel(theirs), start, Echo)
         module = self.host.module
@@ -132,6 +140,7 @@ class Stage:
         self.host._inlet.close()
         self.host._zmq.destroy(linger=0)
         self.udp.close()
+        self.second.close()
         self.client.close()
         self.channel.close()
 
@@ -216,3 +225,20 @@ def test_a_worker_that_stops_says_its_last_word_when_all_has_arrived(stage: Stag
     stage.frame_at(stage.other, batch.MESSAGES)
     stage.from_other.acknowledge(1)
     stage.until(lambda: "stopped" in [note.name for note in stage.channel.receive()])
+
+
+def test_an_answer_leaves_through_the_socket_its_request_came_to_even_if_another_sends_it(
+    stage: Stage,
+) -> None:
+    stage.connect()
+    for index, own in enumerate((stage.udp, stage.second)):
+        stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00ask"], index)
+        frame = stage.frame_at(stage.other, batch.MESSAGES)  # what the other shard is told
+        assert frame.socket == (0, 2)[index]  # the first of a family needs no word
+        assert stage.client.recvfrom(100) == (b"\x00told", own.getsockname())
+        stage.from_other.acknowledge(frame.sequence)
+        rows = batch.rows([Candidate(b"told", stage.source)])
+        stage.from_other.send(batch.MESSAGES, rows, frame.socket)
+        stage.until(lambda: stage.module.heard[-1][0] == b"told")
+        assert stage.client.recvfrom(100) == (b"\x00told", own.getsockname())
+        stage.from_other.acknowledged(9)
