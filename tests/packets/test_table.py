@@ -90,7 +90,7 @@ def test_the_reference_made_a_vector_of_it(cls: type[Record]) -> None:
 
 def is_of_the_reference(vector: dict[str, Any]) -> bool:
     """Tells whether the reference made the bytes, and not we."""
-    return str(vector["made_by"]).startswith(("libtoxcore", "tox-bootstrapd"))
+    return str(vector["made_by"]).startswith(("libtoxcore", "tox-bootstrapd", "c-toxcore"))
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
