@@ -50,6 +50,8 @@ class ShardWork:
         self.waiting: dict[Connection, None] = {}  # connections with a reason to wait
         self._limits = limits
         self._directory = directory
+        self._old_mail = 0  # inboxes that had something when the epoch began
+        self._mail_turn = False
         self._sequence = 0
         self._told = 0  # the worker knows that commits up to this one were applied
         self._last = 0.0  # when the last input was sent
@@ -93,6 +95,7 @@ class ShardWork:
             if connection.doubted:
                 continue
             self._offer(connection)
+        self._old_mail = len(self.mail)
 
     def _offer(self, connection: Connection) -> None:
         """Puts a connection into the lists it belongs to."""
@@ -139,7 +142,9 @@ class ShardWork:
         elif self.suspects:
             if self.flying:
                 return None
-            self._take_mail(mailed, inbox)
+            if self._old_mail or self._mail_turn:
+                self._take_mail(mailed, inbox)
+            self._mail_turn = not mailed  # new mail must not keep those in doubt waiting
             if not mailed:
                 self._take_suspect(hand, mailed, inbox, hellos, chunks)
         if not (self.suspects or records or hand or mailed):
@@ -239,6 +244,8 @@ class ShardWork:
         while mail and size < self._limits.frame:
             connection = mail.popleft()
             connection.waiting_mail = False
+            if self._old_mail:
+                self._old_mail -= 1
             if connection.state != State.CLOSED:
                 size += self._give_mail(connection, inbox)
                 mailed.append(connection)
