@@ -161,7 +161,7 @@ class Mailbox:
         """Appends a message; the oldest goes when there are too many.
 
         `origin` is the UDP socket of the datagram it comes of, where that is not the first of its
-        family: it travels in the frame (as `socket`, plus one), so that an answer leaves through it.
+        family: it travels in the frame (as `socket`, plus one), so that answers leave through it.
         """
         self._rows.append((origin, (number, tuple(message))))
         if len(self._rows) > self._limit:
