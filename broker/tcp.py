@@ -178,7 +178,7 @@ class RelayTcp:
             "clients": len(self.directory),
             "full": len(self.full),
             "accepting": self._accepting,
-            "waiting": sum(len(work.waiting) for work in self.works.values()),
+            "shards": {number: work.snapshot() for number, work in self.works.items()},
             "counts": dict(self.counts),
         }
 

@@ -70,6 +70,19 @@ class ShardWork:
             connection.waiting_mail = True
             self.mail.append(connection)
 
+    def snapshot(self) -> dict[str, int | bool]:
+        """Returns counts for the operator."""
+        return {
+            "up": self.up,
+            "epoch": self.epoch,
+            "in_flight": len(self.flying),
+            "in_doubt": len(self.suspects),
+            "records": len(self.records),
+            "ready": len(self.ready),
+            "mail": len(self.mail),
+            "waiting": len(self.waiting),
+        }
+
     # The life of the worker
 
     def begin(self, epoch: int, connections: Iterable[Connection]) -> None:
