@@ -1,0 +1,118 @@
+"""Listening sockets, descriptors and the end of the relay: what only real sockets show."""
+
+import errno
+import select
+import socket
+import sys
+
+import pytest
+
+from broker.tcp import RelayTcp
+from core.crypto import KeyPair
+from core.module import NodeOptions
+from core.relay import RelayLimits
+from tests.relay.client import RelayClient
+from tests.relay.joined import Hooks, Joined
+
+LIMITS = RelayLimits(rest_s=0)
+
+
+def listening() -> tuple[Hooks, RelayTcp, socket.socket, tuple[str, int]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    hooks = Hooks(1)
+    tcp = RelayTcp(hooks, [listener], NodeOptions(), LIMITS)
+    return hooks, tcp, listener, listener.getsockname()
+
+
+def turn(hooks: Hooks, now: float = 1.0) -> None:
+    for fd, handler in list(hooks.handlers.items()):
+        select.select([fd], [], [], 1.0)
+        handler(select.EPOLLIN, now)
+
+
+def test_connections_are_accepted_and_closed_with_the_node() -> None:
+    hooks, tcp, _, address = listening()
+    client = socket.create_connection(address)
+    turn(hooks)
+    assert tcp.snapshot()["connections"]["greeting"] == 1
+    (connection,) = tcp.connections.values()
+    assert connection.private
+    assert connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    tcp.handle_stop(2.0)
+    assert client.recv(1) == b""
+    assert hooks.handlers == {}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+def test_without_descriptors_accepting_pauses_and_goes_on() -> None:
+    hooks, tcp, listener, address = listening()
+    client = socket.create_connection(address)
+
+    class Exhausted:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "too many")
+
+    tcp._listeners[listener.fileno()] = Exhausted()  # type: ignore[assignment]  # a stand-in
+    turn(hooks)
+    assert hooks.drops["relay_no_descriptor"] == 1
+    assert tcp.next_timer() == 1.5
+    tcp._listeners[listener.fileno()] = listener
+    for handler in list(hooks.handlers.values()):
+        handler(select.EPOLLIN, 1.2)
+    assert not tcp.connections
+    tcp.handle_timer(1.6)
+    turn(hooks, 1.7)
+    assert len(tcp.connections) == 1
+    client.close()
+    tcp.handle_stop(2.0)
+
+
+def test_a_client_that_resets_is_gone_at_once() -> None:
+    hooks, tcp, _, address = listening()
+    client = socket.create_connection(address)
+    turn(hooks)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    client.close()
+    turn(hooks)
+    assert not tcp.connections
+    tcp.handle_stop(2.0)
+
+
+def test_what_a_client_sent_before_it_closed_is_still_relayed() -> None:
+    relay = Joined(1, RelayLimits(rest_s=0))
+    bob = relay.confirmed()
+    server = socket.create_server(("127.0.0.1", 0))
+    far = socket.create_connection(server.getsockname())
+    near, _ = server.accept()
+    keys = KeyPair.generate(relay.entropy)
+    client = RelayClient(relay.keys.public, keys)
+    from core.endpoint import from_text
+
+    relay.tcp.admit(near, from_text("127.0.0.1", 5), relay.now)
+    far.sendall(client.hello())
+    relay.run()
+    client.receive(far.recv(4096))
+    far.sendall(client.frames(*(b"\x06" + bob.key + bytes((n,)) for n in range(3))))
+    far.close()
+    server.close()
+    relay.run()
+    assert bob.take() == [b"\x07" + keys.public + bytes((n,)) for n in range(3)]
+    assert len(relay.tcp.connections) == 1
+
+
+def test_an_idle_connection_costs_little() -> None:
+    relay = Joined(1, RelayLimits(per_address=0, per_prefix=0, rest_s=0))
+    end = relay.confirmed()
+    relay.wait(1.0)
+    connection = end.connection
+    session = next(iter(relay.workers[0].sessions.values()))
+    assert connection is not None
+    size = 0
+    for row in (connection, session):
+        size += sys.getsizeof(row)
+        for name in type(row).__slots__:
+            value = getattr(row, name)
+            if not isinstance(value, int | float | bool) and name not in ("waits_for",):
+                size += sys.getsizeof(value)
+    assert size < 4096
