@@ -65,7 +65,8 @@ class RelayTcp:
         self._doomed: deque[tuple[Connection, str]] = deque()
         # Serials are sealed into onion returns and must not come again after a restart.
         self._serial = self.entropy.below(1 << 62) + 1
-        self._epoch = 0
+        # Nor may an answer to the broker before this one pass for an answer to this one.
+        self._epoch = self.entropy.below(1 << 48)
         self._room = self._most_connections()
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._accepting = True
@@ -134,6 +135,11 @@ class RelayTcp:
         """Does what is due."""
         if self._rest_until is not None and self._rest_until <= now:
             self._on_ready(0, now)
+        for work in self.works.values():
+            if work.is_overdue(now):
+                self.drops["relay_commit_late"] += 1
+                self._worker_gone(work, now)
+                self._worker_here(work, now)
         self.clocks.run(self, now)
         self._bury(now)
         self.pump(now)
@@ -146,7 +152,7 @@ class RelayTcp:
             when = rest
         for work in self.works.values():
             tick = work.tick_at()
-            if tick is None or self.hooks.credit(work.number) <= 0:
+            if tick is None or (not work.flying and self.hooks.credit(work.number) <= 0):
                 continue
             if when is None or tick < when:
                 when = tick

@@ -18,6 +18,7 @@ from core.relay.limits import RelayLimits
 
 FLYING = 1  # inputs without a commit: what comes meanwhile makes the next one greater
 _RECORDS = 256  # in one frame
+_OVERDUE_S = 15.0  # the supervisor ends a worker that is silent for 3 s
 _TICK_S = 0.1  # a worker with input that waits is asked at least so often
 
 Read = Callable[[Connection, float], bytes]
@@ -182,8 +183,16 @@ class ShardWork:
         return self._told < self.applied and any(row.wait == AHEAD for row in self.waiting)
 
     def tick_at(self) -> float | None:
-        """Returns when the worker wants to be asked because of input that waits."""
-        return self._last + _TICK_S if self.up and self.waiting and not self.flying else None
+        """Returns when the worker wants to be asked, or has been silent for too long."""
+        if not self.up:
+            return None
+        if self.flying:
+            return self._last + _OVERDUE_S
+        return self._last + _TICK_S if self.waiting else None
+
+    def is_overdue(self, now: float) -> bool:
+        """Tells whether a commit has not come though a worker that hangs would have been killed."""
+        return self.up and bool(self.flying) and now - self._last >= _OVERDUE_S
 
     def _take_records(self, records: list[Any]) -> None:
         for _ in range(min(_RECORDS, len(self.records))):

@@ -184,7 +184,8 @@ class Mailbox:
         if lost:
             self._drops[f"told_lost:{self._role}"] += lost
         self._parts.clear()
-        self._frames.clear()
+        if self.outlet is not None:
+            self._frames.clear()  # else: answers to a sender that was not announced here yet
         self.outlet = outlet
 
     def pump(self) -> None:

@@ -5,8 +5,9 @@ from collections import defaultdict
 import pytest
 
 import core.relay.shard
-from core import crypto
+from core import batch, crypto
 from core.crypto import SharedKey
+from core.relay.frames import RELAY_COMMIT
 from tests.relay.joined import End, Joined
 
 Story = dict[str, list[bytes]]
@@ -203,9 +204,6 @@ def test_a_late_commit_of_a_dead_worker_changes_nothing() -> None:
     relay.sockets()
     frame = relay.hooks.sent[0][0]
     worker = relay.workers[0]
-    from core import batch
-    from core.relay.frames import RELAY_COMMIT
-
     commit = worker.handle(batch.decode(frame).items, relay.now)
     assert commit is not None
     relay.kill(0)
@@ -231,3 +229,18 @@ def test_clients_wait_while_no_worker_is_there() -> None:
     relay.run()
     assert bob.take() == [bytes((b,)) + b"later"]
     assert new.client.ready
+
+
+def test_a_commit_that_never_comes_begins_a_new_epoch() -> None:
+    relay = Joined()
+    alice, bob = relay.confirmed(), relay.confirmed()
+    a, b = relay.linked(alice, bob)
+    alice.send(bytes((a,)) + b"twice given")
+    relay.sockets()
+    worker = relay.workers[0]
+    assert worker.handle(batch.decode(relay.hooks.sent[0].popleft()).items, relay.now)
+    relay.run()
+    assert bob.take() == []
+    relay.wait(16.0)
+    assert bob.take() == [bytes((b,)) + b"twice given"]
+    assert relay.hooks.drops["relay_commit_late"] == 1
