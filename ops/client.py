@@ -1,10 +1,11 @@
 """Asks a running node over its control socket: one JSON line there, one JSON line back."""
 
-import json
 import os
 import socket
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from ops.paths import CONTROL_SOCKET
 
@@ -62,7 +63,7 @@ def _read_line(door: socket.socket) -> bytes:
 def ask(state_dir: Path, request: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Returns the node's answer to `request`. Raises AskError with a sentence and an exit code."""
     path = state_dir / CONTROL_SOCKET
-    question = json.dumps({"version": VERSION, "request": request}).encode() + b"\n"
+    question = orjson.dumps({"version": VERSION, "request": request}) + b"\n"
     try:
         with _connect(state_dir, timeout_s) as door:
             door.sendall(question)
@@ -98,8 +99,8 @@ def ask(state_dir: Path, request: str, timeout_s: float = TIMEOUT_S) -> dict[str
 def _answer(line: bytes, path: Path) -> dict[str, Any]:
     """Takes the answer out of its envelope."""
     try:
-        envelope = json.loads(line)
-    except (ValueError, RecursionError):
+        envelope = orjson.loads(line)
+    except ValueError:
         envelope = None
     if not isinstance(envelope, dict) or "ok" not in envelope:
         raise AskError(f"what answers at {path} is no toxmesh node; check --state-dir", FAILED)

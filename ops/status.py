@@ -1,11 +1,11 @@
 """`toxmesh ops status`: is the node well, who works in it, and what became of its packets."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from ops import client, screen
 from ops.kinds import NAMES
@@ -130,7 +130,7 @@ def command(state_dir: Path | None, as_json: bool) -> int:
         return error.code
     code = verdict(answer)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
         return code
     first, *others = page(answer)
     if screen.has_colour():

@@ -5,7 +5,6 @@ One JSON object a line each way. `{"version": 1, "request": NAME}` is answered w
 Only the user that runs the node can open it (mode 0600).
 """
 
-import json
 import os
 import selectors
 import socket
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 VERSION = 1
 _MAX_GUESTS = 32
@@ -108,7 +109,7 @@ class ControlDoor:
         while (end := guest.received.find(b"\n")) >= 0:
             line = bytes(guest.received[:end])
             del guest.received[: end + 1]
-            guest.waiting += json.dumps(self._answer(line)).encode() + b"\n"
+            guest.waiting += _encode(self._answer(line)) + b"\n"
         if len(guest.received) > _MAX_REQUEST or len(guest.waiting) > _MAX_ANSWER:
             self._leave(guest)
             return
@@ -130,7 +131,7 @@ class ControlDoor:
     def _answer(self, line: bytes) -> dict[str, Any]:
         """Answers one line."""
         try:
-            request = json.loads(line)
+            request = orjson.loads(line)
         except ValueError:
             return _refusal("that is not JSON")
         if not isinstance(request, dict) or request.get("version") != VERSION:
@@ -160,6 +161,11 @@ class ControlDoor:
             self._selector.unregister(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)
+
+
+def _encode(answer: dict[str, Any]) -> bytes:
+    """Returns an answer as JSON; numbers that serve as names in a snapshot become texts."""
+    return orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _refusal(reason: str) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def test_the_control_door_refuses_what_it_does_not_know(node: Node) -> None:
         ):
             door.sendall(request)
             answer = door.recv(4096)
-            assert b'"ok": false' in answer
+            assert b'"ok":false' in answer
             assert error in answer
 
 

@@ -132,7 +132,7 @@ def test_the_door_opens_in_a_directory_with_a_long_path_and_shows_out_who_says_n
         for _ in range(2):
             for key, _ in selector.select(1):
                 key.data(time.monotonic())
-        assert guest.recv(100) == b'{"version": 1, "ok": true, "answer": {"good": true}}\n'
+        assert guest.recv(100) == b'{"version":1,"ok":true,"answer":{"good":true}}\n'
         door.expire(time.monotonic() + 61)
         assert guest.recv(100) == b""
     door.close()
