@@ -414,7 +414,13 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Lo
         raise SettingsError(problems) from None
     if problems:
         raise SettingsError(problems)
+    if "bootstrap" not in values and model.listen and all(map(_is_loopback, model.listen)):
+        model = model.model_copy(update={"bootstrap": ()})  # nobody outside can be reached
     return Loaded(_settings(model), origins)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def _toml(value: object) -> str:

@@ -132,6 +132,13 @@ def test_a_role_not_named_keeps_its_default_and_flags_beat_the_file(tmp_path: Pa
     assert settings.bootstrap == nodes.shipped()  # an option not given changes nothing
 
 
+def test_a_node_on_loopback_alone_has_no_use_for_the_shipped_list() -> None:
+    alone = settings_file.load(None, {"listen": ("127.0.0.1", "::1")}).settings
+    assert alone.bootstrap == ()
+    both = settings_file.load(None, {"listen": ("127.0.0.1", "0.0.0.0")}).settings
+    assert both.bootstrap == nodes.shipped()
+
+
 def test_bootstrap_replaces_the_shipped_list() -> None:
     given_nodes = (f"node.example.org:33445:{KEY}", f"[2001:db8::1]:1:{KEY.lower()}")
     settings = settings_file.load(None, {"bootstrap": given_nodes}).settings
