@@ -7,7 +7,7 @@ from random import Random
 from core.slots import SlotTable
 from tests.interop.conftest import MakeClient
 from tests.interop.driver import Client, wait_until
-from tests.interop.nodes import HOST, Address
+from tests.interop.nodes import Address
 
 CONNECT_TIMEOUT_S = 60
 FRIENDS_TIMEOUT_S = 120
@@ -40,11 +40,21 @@ class Pair:
         return all(client.friends.get(number) in over for client, number in self.sides())
 
 
-def make_pair(make_client: MakeClient, versions: tuple[str, str], *, udp: bool) -> Pair:
+def make_pair(
+    make_client: MakeClient, versions: tuple[str, str], *, udp: bool, ipv6: bool = False
+) -> Pair:
     """Makes two clients whose keys lie on different shards of every role that has two."""
-    first, second = versions
-    alice = make_client(first, name=f"alice {first}", udp=udp, dht_parity=0, real_parity=0)
-    bob = make_client(second, name=f"bob {second}", udp=udp, dht_parity=1, real_parity=1)
+    alice, bob = (
+        make_client(
+            version,
+            name=f"{name} {version}",
+            udp=udp,
+            dht_parity=parity,
+            real_parity=parity,
+            ipv6=ipv6,
+        )
+        for parity, (name, version) in enumerate(zip(("alice", "bob"), versions, strict=True))
+    )
     return Pair(alice, bob)
 
 
@@ -68,7 +78,7 @@ def connect(node: Address, *clients: Client, udp: bool) -> None:
     local network, and so always calls itself connected over TCP. A friend's status tells.
     """
     for client in clients:
-        client.meet(HOST, node.udp_port, node.tcp_port, node.key, udp=udp)
+        client.meet(node.host, node.udp_port, node.tcp_port, node.key, udp=udp)
     wait_until(
         lambda: all(client.connection for client in clients),
         f"connected: {[client.name for client in clients]}",

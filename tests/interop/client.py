@@ -32,6 +32,7 @@ from tests.interop.tox import (
     bytes_at,
 )
 
+_PROGRESS_STEP = 250_000  # bytes of a file between two events about it
 _GREATEST_SEARCH = 500  # instances made at most until one has keys as wanted (1 in 4 has)
 
 
@@ -223,7 +224,9 @@ class Client:
             if position != incoming.received:
                 say(event="file_disorder", position=position, expected=incoming.received)
             incoming.digest.update(bytes_at(data, size))
-            incoming.received += size
+            before, incoming.received = incoming.received, incoming.received + size
+            if before // _PROGRESS_STEP != incoming.received // _PROGRESS_STEP:
+                say(event="progress", received=incoming.received)
             return
         del self._incoming[friend, file]
         say(event="file", friend=friend, size=incoming.received, hash=incoming.digest.hexdigest())

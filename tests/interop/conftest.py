@@ -38,6 +38,7 @@ class MakeClient(Protocol):
         dht_parity: int | None = None,
         real_parity: int | None = None,
         tcp_port: int = 0,
+        ipv6: bool = False,
     ) -> Client: ...
 
 
@@ -53,6 +54,7 @@ class MakeNode(Protocol):
         *,
         workers: str = "dht=1,onion=1,relay=1",
         tcp: bool = True,
+        host: str = nodes.HOST,
         bootstrap: tuple[Bootstrap, ...] = (),
         motd: str = "",
     ) -> Node: ...
@@ -70,6 +72,7 @@ def make_client() -> Iterator[MakeClient]:
         dht_parity: int | None = None,
         real_parity: int | None = None,
         tcp_port: int = 0,
+        ipv6: bool = False,
     ) -> Client:
         peer = found(lambda: peers.library(version))
         client = Client(
@@ -79,6 +82,7 @@ def make_client() -> Iterator[MakeClient]:
             dht_parity=dht_parity,
             real_parity=real_parity,
             tcp_port=tcp_port,
+            ipv6=ipv6,
         )
         made.append(client)
         return client
@@ -98,6 +102,7 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
         *,
         workers: str = "dht=1,onion=1,relay=1",
         tcp: bool = True,
+        host: str = nodes.HOST,
         bootstrap: tuple[Bootstrap, ...] = (),
         motd: str = "",
     ) -> Node:
@@ -106,7 +111,7 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
         if kind == "bootstrapd":
             peer = found(peers.bootstrapd)
             node = nodes.start_bootstrapd(
-                peer, folder, bootstrap=bootstrap, motd=motd or "-"
+                peer, folder, host=host, bootstrap=bootstrap, motd=motd or "-"
             )
         else:
             arguments = ("--motd", motd) if motd else ()
@@ -114,6 +119,7 @@ def make_node(tmp_path: Path) -> Iterator[MakeNode]:
                 folder,
                 workers=workers,
                 tcp=tcp,
+                host=host,
                 bootstrap=bootstrap,
                 arguments=arguments,
             )

@@ -70,6 +70,7 @@ class Client:
         dht_parity: int | None = None,
         real_parity: int | None = None,
         tcp_port: int = 0,
+        ipv6: bool = False,
     ) -> None:
         self.name = name or peer.version
         self.version = peer.version
@@ -80,6 +81,7 @@ class Client:
         self.texts: defaultdict[int, list[str]] = defaultdict(list)
         self.receipts: Counter[int] = Counter()
         self.files: list[tuple[int, str]] = []
+        self.progress = 0
         self.invites: list[tuple[int, str]] = []
         self.conferences: defaultdict[int, list[str]] = defaultdict(list)
         self.groups: defaultdict[int, list[str]] = defaultdict(list)
@@ -99,7 +101,11 @@ class Client:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         started = self._start(
-            udp=udp, dht_parity=dht_parity, real_parity=real_parity, tcp_port=tcp_port
+            udp=udp,
+            dht_parity=dht_parity,
+            real_parity=real_parity,
+            tcp_port=tcp_port,
+            ipv6=ipv6,
         )
         self.port: int = started["port"]
         self.address: str = started["address"]
@@ -109,7 +115,7 @@ class Client:
     def _start(self, **wanted: Any) -> dict[str, Any]:
         for attempt in range(_START_ATTEMPTS):
             try:
-                started = self.call("start", port=free_port(), ipv6=False, **wanted)
+                started = self.call("start", port=free_port(), **wanted)
                 return cast(dict[str, Any], started)
             except ClientError:
                 if attempt == _START_ATTEMPTS - 1:
@@ -186,6 +192,8 @@ class Client:
                 self.texts[friend].append(text)
             case {"event": "receipt", "friend": friend}:
                 self.receipts[friend] += 1
+            case {"event": "progress", "received": received}:
+                self.progress = received
             case {"event": "file", "size": size, "hash": digest}:
                 self.files.append((size, digest))
             case {"event": "conference_invite", "friend": friend, "cookie": cookie}:

@@ -18,6 +18,7 @@ from tests.interop.driver import free_port, wait_until
 from tests.interop.peers import CHECKOUT, Peer
 
 HOST = "127.0.0.1"
+HOST6 = "::1"
 _READY_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 10
 _DOOR_TIMEOUT_S = 5
@@ -32,6 +33,7 @@ class Address(Protocol):
     key: bytes
     udp_port: int
     tcp_port: int
+    host: str
 
 
 @dataclass
@@ -41,6 +43,7 @@ class LibraryNode:
     key: bytes
     udp_port: int
     tcp_port: int
+    host: str = HOST
 
 
 @dataclass
@@ -53,11 +56,12 @@ class Node:
     process: subprocess.Popen[str]
     state: Path
     said: list[str] = field(default_factory=list)
+    host: str = HOST
 
     @property
     def bootstrap(self) -> Bootstrap:
         """Returns what another node needs to start from this one."""
-        return HOST, self.udp_port, self.key
+        return self.host, self.udp_port, self.key
 
     def status(self) -> dict[str, Any]:
         """Asks the control door for what `ops status` shows; only for our node."""
@@ -101,6 +105,16 @@ def _watch(process: subprocess.Popen[str]) -> list[str]:
     return said
 
 
+def has_address(host: str) -> bool:
+    """Tells whether this machine can be reached at an IPv6 address of its own."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
 def new_keys() -> KeyPair:
     """Makes a key pair for a node that others must know before it runs."""
     return KeyPair.from_secret(secrets.token_bytes(32))
@@ -119,6 +133,7 @@ def start_ours(
     keys: KeyPair | None = None,
     udp_port: int | None = None,
     tcp: bool = True,
+    host: str = HOST,
     bootstrap: tuple[Bootstrap, ...] = (),
     arguments: tuple[str, ...] = (),
 ) -> Node:
@@ -128,12 +143,12 @@ def start_ours(
     if keys is not None:
         _write_keys(state / "keys", keys)
     port = udp_port or free_port()
-    command = [sys.executable, "-m", "toxmesh", "run", "--listen", HOST]
+    command = [sys.executable, "-m", "toxmesh", "run", "--listen", host]
     command += ["--udp-port", str(port), "--tcp-port", str(port if tcp else 0)]
     command += ["--state-dir", str(state)]
     command += ["--no-lan-discovery", "--workers", workers, *arguments]
-    for host, other, other_key in bootstrap:
-        command += ["--bootstrap", f"{host}:{other}:{other_key.hex().upper()}"]
+    for other_host, other, other_key in bootstrap:
+        command += ["--bootstrap", f"{other_host}:{other}:{other_key.hex().upper()}"]
     if not bootstrap:
         command.append("--dev")  # no outside nodes
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -166,14 +181,14 @@ def start_ours(
     if match is None:
         raise AssertionError(f"toxmesh run ended with {process.wait()}: {said[-10:]}")
     key = bytes.fromhex(match[3])
-    return Node(key, int(match[1]), int(match[2]), process, state, said)
+    return Node(key, int(match[1]), int(match[2]), process, state, said, host)
 
 
 _CONFIG = """
 port = {port}
 keys_file_path = "{folder}/keys"
 pid_file_path = "{folder}/pid"
-enable_ipv6 = false
+enable_ipv6 = {ipv6}
 enable_ipv4_fallback = true
 enable_lan_discovery = false
 enable_tcp_relay = true
@@ -190,6 +205,7 @@ def start_bootstrapd(
     *,
     keys: KeyPair | None = None,
     udp_port: int | None = None,
+    host: str = HOST,
     bootstrap: tuple[Bootstrap, ...] = (),
     motd: str = "tox-bootstrapd",
 ) -> Node:
@@ -198,11 +214,14 @@ def start_bootstrapd(
     _write_keys(folder / "keys", keys)
     port = udp_port or free_port()
     nodes = ", ".join(
-        f'{{ address = "{host}", port = {other}, public_key = "{key.hex().upper()}" }}'
-        for host, other, key in bootstrap
+        f'{{ address = "{other_host}", port = {other}, public_key = "{key.hex().upper()}" }}'
+        for other_host, other, key in bootstrap
     )
+    ipv6 = "true" if host == HOST6 else "false"
     config = folder / "tox-bootstrapd.conf"
-    config.write_text(_CONFIG.format(port=port, folder=folder, nodes=nodes, motd=motd))
+    config.write_text(
+        _CONFIG.format(port=port, folder=folder, nodes=nodes, motd=motd, ipv6=ipv6)
+    )
     process = subprocess.Popen(
         [str(peer.path), "--foreground", "--log-backend=stdout", f"--config={config}"],
         env=peer.environment(),
@@ -224,10 +243,11 @@ def start_bootstrapd(
             print("\n".join(said))
     if process.poll() is not None:
         raise AssertionError(f"tox-bootstrapd ended with {process.wait()}: {said[-10:]}")
-    return Node(bytes(keys.public), port, port, process, folder, said)
+    return Node(bytes(keys.public), port, port, process, folder, said, host)
 
 
 def _bound(port: int) -> bool:
     """Tells whether something listens for TCP on `port` (bootstrapd buffers what it says)."""
-    needle = f":{port:04X} 00000000:0000 0A "  # /proc/net/tcp: local address, remote, LISTEN
-    return needle in Path("/proc/net/tcp").read_text()
+    listening = re.compile(rf":{port:04X} 0+:0000 0A ")  # /proc/net/tcp: local, remote, LISTEN
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    return any(listening.search(table.read_text()) for table in tables)

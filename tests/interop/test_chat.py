@@ -18,6 +18,7 @@ from tests.interop.chat import (
     shards_differ,
 )
 from tests.interop.conftest import MakeClient, MakeNode
+from tests.interop.nodes import HOST, HOST6, has_address
 from tests.interop.peers import NEW, OLD
 
 pytestmark = [pytest.mark.interop, pytest.mark.process]
@@ -35,9 +36,12 @@ def _story(
     udp: bool,
     workers: str = ONE,
     kind: str = "ours",
+    host: str = HOST,
 ) -> None:
-    node = make_node(kind, workers=workers)
-    pairs: list[Pair] = [make_pair(make_client, wanted, udp=udp) for wanted in versions]
+    node = make_node(kind, workers=workers, host=host)
+    pairs: list[Pair] = [
+        make_pair(make_client, wanted, udp=udp, ipv6=host == HOST6) for wanted in versions
+    ]
     if workers == TWO:
         assert all(shards_differ(pair, 2) for pair in pairs)
     connect(node, *(client for pair in pairs for client in pair.both()), udp=udp)
@@ -74,3 +78,13 @@ def test_the_story_holds_for_tox_bootstrapd_too(
     make_node: MakeNode, make_client: MakeClient, udp: bool
 ) -> None:
     _story(make_node, make_client, ((OLD, NEW),), udp=udp, kind="bootstrapd")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_address(HOST6), reason="this machine has no IPv6 loopback")
+@pytest.mark.parametrize("kind", ["ours", "bootstrapd"])
+@pytest.mark.parametrize("udp", [True, False], ids=["udp", "tcp"])
+def test_friends_meet_and_chat_over_ipv6(
+    make_node: MakeNode, make_client: MakeClient, udp: bool, kind: str
+) -> None:
+    _story(make_node, make_client, ((OLD, NEW),), udp=udp, workers=TWO, kind=kind, host=HOST6)

@@ -5,7 +5,13 @@ import signal
 
 import pytest
 
-from tests.interop.chat import Pair, befriend, connect, make_pair
+from tests.interop.chat import (
+    FILE_SIZE,
+    FILE_TIMEOUT_S,
+    befriend,
+    connect,
+    make_pair,
+)
 from tests.interop.conftest import MakeClient, MakeNode
 from tests.interop.driver import Client, wait_until
 from tests.interop.nodes import Node
@@ -75,6 +81,28 @@ def test_the_chat_goes_on_while_each_worker_is_killed(
     assert not any(client.losses for client, _ in sides)
     assert all(seconds <= _BACK_WITHIN_S for seconds in took.values()), took
 
-    late = Pair(*make_pair(make_client, (OLD, NEW), udp=False).both())
+    late = make_pair(make_client, (OLD, NEW), udp=False)
     connect(node, *late.both(), udp=False)
     befriend(late)  # who comes afterwards meets as if nothing had happened
+
+
+def test_a_file_on_its_way_survives_the_death_of_each_relay_worker(
+    make_node: MakeNode, make_client: MakeClient
+) -> None:
+    node = make_node("ours", workers="dht=1,onion=1,relay=2")
+    pair = make_pair(make_client, (NEW, OLD), udp=False)
+    connect(node, *pair.both(), udp=False)
+    befriend(pair)
+    digest = pair.alice.call("send_file", friend=pair.alices_number, size=FILE_SIZE, seed=9)
+    for name in ("relay.0", "relay.1"):
+        mark = pair.bob.progress
+        wait_until(
+            lambda mark=mark: pair.bob.progress > mark,  # type: ignore[misc]  # as above
+            "the file is on its way",
+            FILE_TIMEOUT_S,
+        )
+        assert not pair.bob.files
+        _kill(node, name)
+    wait_until(lambda: bool(pair.bob.files), "the file arrives", FILE_TIMEOUT_S)
+    assert pair.bob.files == [(FILE_SIZE, digest)]
+    assert not any(client.losses for client in pair.both())
