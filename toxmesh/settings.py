@@ -34,6 +34,9 @@ class Settings:
     bootstrap: tuple[BootstrapNode, ...] = ()  # the shipped list is filled in already
     lan_discovery: bool = True
     motd: str = ""
+    relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
+    relay_per_address: int = 64  # of them from one address; 0: no limit
+    relay_per_prefix: int = 256  # and from one /24 or /64; 0: no limit
     workers: Mapping[str, int] = field(default_factory=_default_workers)  # by role; 0: off
     dev: bool = False
     log_level: str = "info"  # debug, info, warning or error

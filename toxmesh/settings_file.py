@@ -38,6 +38,7 @@ MAX_BOOTSTRAP = 256
 MAX_FILE = 1 << 18  # bytes of a settings file
 
 Port = Annotated[StrictInt, Field(ge=0, le=65535)]
+Limit = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_WORKERS)]
 
 
@@ -87,6 +88,9 @@ class Model(BaseModel):
     bootstrap: tuple[BootstrapNode, ...] = Field(default_factory=nodes.shipped)
     lan_discovery: StrictBool = True
     motd: StrictStr = ""
+    relay_connections: Limit = 20_000
+    relay_per_address: Limit = 64
+    relay_per_prefix: Limit = 256
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     workers: WorkersTable = Field(default_factory=WorkersTable)
@@ -455,6 +459,9 @@ def as_toml(loaded: Loaded) -> str:
         "tcp_ports": settings.tcp_ports,
         "lan_discovery": settings.lan_discovery,
         "motd": settings.motd,
+        "relay_connections": settings.relay_connections,
+        "relay_per_address": settings.relay_per_address,
+        "relay_per_prefix": settings.relay_per_prefix,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
         "bootstrap": tuple(str(node) for node in settings.bootstrap),

@@ -281,6 +281,10 @@ class Supervisor:
             lan_discovery=self.settings.lan_discovery,
             lan_targets=lan_targets() if table and self.settings.lan_discovery else (),
             motd=self.settings.motd,
+            relay_connections=self.settings.relay_connections,
+            relay_per_address=self.settings.relay_per_address,
+            relay_per_prefix=self.settings.relay_per_prefix,
+            relay_unconfirmed_per_address=(self.settings.relay_per_address + 1) // 2,
             bootstrap=self._bootstrap if table else (),
             saved_nodes=self._nodes if table else (),
         )
