@@ -53,7 +53,7 @@ class RelayTcp:
         self.hooks = hooks
         self.drops = hooks.drops
         self.entropy = entropy or SystemEntropy()
-        self.limits = limits or limits_of(options)
+        self.limits = limits or RelayLimits.of(options)
         self.directory = Directory()
         self.connections: dict[int, Connection] = {}  # by serial
         self.works: dict[int, ShardWork] = {}  # by shard
@@ -513,13 +513,3 @@ class RelayTcp:
     def _bury(self, now: float) -> None:
         while self._doomed:
             self.close(*self._doomed.popleft(), now)
-
-
-def limits_of(options: NodeOptions) -> RelayLimits:
-    """Returns the limits an operator has set."""
-    return RelayLimits(
-        connections=options.relay_connections,
-        per_address=options.relay_per_address,
-        per_prefix=options.relay_per_prefix,
-        unconfirmed_per_address=options.relay_unconfirmed_per_address,
-    )

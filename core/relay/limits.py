@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from core.module import NodeOptions
+
 HELLO_SIZE = 128  # c-toxcore TCP_common.h: TCP_CLIENT_HANDSHAKE_SIZE
 ANSWER_SIZE = 96  # c-toxcore TCP_common.h: TCP_SERVER_HANDSHAKE_SIZE
 MAX_BOX = 2048  # c-toxcore TCP_common.h: MAX_PACKET_SIZE; the box behind the two length bytes
@@ -42,3 +44,13 @@ class RelayLimits:
     chunk: int = 32 << 10  # read from one connection in one turn
     frame: int = 256 << 10  # input of one frame to a worker, about
     hellos: int = 32  # handshakes in one frame: each costs a worker 0.1 ms
+
+    @classmethod
+    def of(cls, options: NodeOptions) -> "RelayLimits":
+        """Returns the limits an operator has set."""
+        return cls(
+            connections=options.relay_connections,
+            per_address=options.relay_per_address,
+            per_prefix=options.relay_per_prefix,
+            unconfirmed_per_address=options.relay_unconfirmed_per_address,
+        )
