@@ -60,7 +60,9 @@ class Node:
             door.sendall(b'{"version": 1, "request": "status"}\n')
             data = b""
             while not data.endswith(b"\n"):
-                data += door.recv(1 << 16)
+                part = door.recv(1 << 16)
+                assert part, "the node closed the door without an answer"
+                data += part
         envelope = json.loads(data)
         assert envelope["ok"]
         answer: dict[str, Any] = envelope["answer"]
