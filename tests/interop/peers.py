@@ -246,7 +246,8 @@ def private_sources(suite: str, etc: Path = Path("/etc")) -> str:
 
 def _codename(etc: Path) -> str:
     release = etc / "os-release"
-    match = re.search(r"^VERSION_CODENAME=(\S+)$", release.read_text(), re.MULTILINE)
+    text = release.read_text() if release.is_file() else ""
+    match = re.search(r"^VERSION_CODENAME=(\S+)$", text, re.MULTILINE)
     if match is None:
         raise PeerMissing(f"{release} names no codename")
     return match[1].strip('"')

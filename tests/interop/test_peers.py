@@ -85,6 +85,11 @@ def test_a_system_without_debian_sources_has_no_peers(etc: Path) -> None:
         private_sources("trixie", etc)
 
 
+def test_a_system_that_is_not_debian_has_no_peers(tmp_path: Path) -> None:
+    with pytest.raises(PeerMissing, match="names no codename"):
+        private_sources("trixie", tmp_path)
+
+
 def _nothing() -> peers.Peer:
     raise PeerMissing("apt-get: not here")
 
