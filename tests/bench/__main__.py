@@ -15,6 +15,8 @@ from tests.bench.fakes import Fakes
 from tests.bench.nodes import Bootstrapd, Node, NodeError, Toxmesh
 from tests.bench.relay import RelayLoad
 from tests.bench.suite import BACK_LOADS, NAMES, RATE_LOAD, Measured, Suite, measure
+from tests.interop import peers
+from tests.interop.peers import PeerMissing
 
 HANDSHAKES = "relay handshake"
 FRAMES = {"relay 1400 B": 1400, "relay 100 B": 100}
@@ -114,10 +116,10 @@ def run_table(args: argparse.Namespace) -> int:
     core = None if args.no_pin else NODE_CORE
     nodes: list[Node] = []
     if args.against == "bootstrapd":
-        nodes.append(Bootstrapd(made, core))
+        nodes.append(Bootstrapd(peers.bootstrapd(), made, core))
     if not args.without_ours:
         nodes.append(Toxmesh(made, core, args.workers))
-    versions = [node.version() for node in nodes if isinstance(node, Bootstrapd)]
+    versions = [node.peer.version for node in nodes if isinstance(node, Bootstrapd)]
     rows: list[Measured] = []
     for node in nodes:
         print(f"{node.name}:", file=sys.stderr, flush=True)
@@ -158,7 +160,7 @@ def main() -> int:
         if args.mode == "soak":
             return soak.main(args)
         return run_table(args)
-    except NodeError as error:
+    except (NodeError, PeerMissing) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 

@@ -19,6 +19,7 @@ import psutil
 from core import endpoint as endpoints
 from core.endpoint import Endpoint
 from tests.bench.clients import Clients
+from tests.interop.peers import Peer
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
@@ -96,13 +97,19 @@ class Node:
         """Starts the node and waits until it answers."""
         raise NotImplementedError
 
-    def _spawn(self, command: list[str], stdout: int | None = None) -> psutil.Popen:
+    def _spawn(
+        self,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        stdout: int | None = None,
+    ) -> psutil.Popen:
         core = self.core
         self._process = psutil.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=self._log if stdout is None else stdout,
             stderr=self._log,
+            env=environment,
             cwd=Path(__file__).resolve().parents[2],
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
@@ -261,25 +268,12 @@ class Bootstrapd(Node):
 
     name = "tox-bootstrapd"
 
-    @staticmethod
-    def path() -> str | None:
-        """Returns where it is installed, or None."""
-        return shutil.which("tox-bootstrapd", path="/usr/bin:/usr/sbin:/usr/local/bin")
-
-    def version(self) -> str:
-        """Returns the version of Debian's package: the program itself tells another number."""
-        asked = ["dpkg-query", "-W", "-f", "${Version}", "toxcore-utils"]
-        try:
-            done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        except OSError:
-            return "of unknown version"
-        return done.stdout or "of unknown version"
+    def __init__(self, peer: Peer, clients: Clients, core: int | None) -> None:
+        super().__init__(clients, core)
+        self.peer = peer
 
     def start(self) -> None:
         """Writes its configuration, starts it, and waits until its TCP port is open."""
-        program = self.path()
-        if program is None:
-            raise NodeError("tox-bootstrapd is not installed")
         keys = self.folder / "keys"
         keys.touch(mode=0o600)
         keys.write_bytes(self.clients.keys_file())
@@ -298,8 +292,9 @@ motd = "bench"
 bootstrap_nodes = ()
 """
         )
+        command = [str(self.peer.path), "--config", str(config)]
         process = self._spawn(
-            [program, "--config", str(config), "--foreground", "--log-backend", "stdout"]
+            [*command, "--foreground", "--log-backend", "stdout"], self.peer.environment()
         )
         end = time.monotonic() + START_TIMEOUT_S
         while True:

@@ -9,6 +9,8 @@ from tests.bench.__main__ import ALL, arguments, chosen, one_node
 from tests.bench.nodes import Bootstrapd, Node, Toxmesh
 from tests.bench.suite import NAMES, Measured
 from tests.bench.traffic import Result, source_address
+from tests.interop import peers
+from tests.interop.conftest import found
 
 
 def _run(node: Node, made: clients.Clients) -> None:
@@ -36,8 +38,9 @@ def test_our_node_answers_every_load() -> None:
 
 @pytest.mark.interop
 def test_tox_bootstrapd_answers_every_load() -> None:
+    peer = found(peers.bootstrapd)
     made = clients.load(5000)
-    _run(Bootstrapd(made, None), made)
+    _run(Bootstrapd(peer, made, None), made)
 
 
 def _row(node: str, load: str, keys: int | None, cpu: float) -> Measured:
