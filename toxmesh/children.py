@@ -6,6 +6,7 @@ import site
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from core.link.child import Peer, Start
 from core.link.descriptors import Channel
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
+QUIET_S = 1.6  # a heartbeat is late; if most are, it is the machine that halts
+HALTED_S = 10.0  # silence that is forgiven while most are quiet, and for SILENT_S after
 START_S = 30.0  # a process that needs longer to begin than this hangs, on any machine
 BACKOFF_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # SECURITY S-36: 0.1 -> 5 s
 CALM_S = 60.0  # life after which an earlier death counts no more
@@ -62,6 +65,31 @@ def command(role: str) -> Command:
     if role == "broker":
         return [sys.executable, "-P", "-m", "broker"]
     return [sys.executable, "-P", "-m", "workers", role]
+
+
+class Watch:
+    """Tells a child that hangs from a machine that halts.
+
+    One that is silent alone hangs. If most are quiet at the same time, the machine has no time for
+    them (load, a suspended host): to kill them would make it worse, so they get more time, and when
+    it goes on each has as long to be heard as ever.
+    """
+
+    def __init__(self) -> None:
+        self._halted = float("-inf")  # when most were quiet, the last time
+
+    def hung(self, rows: Sequence["Child"], now: float) -> list["Child"]:
+        """Returns the children that have to be ended because nothing is heard of them."""
+        up = [row for row in rows if row.state is State.UP]
+        quiet = sum(now - row.heard > QUIET_S for row in up)
+        if quiet > 1 and 2 * quiet > len(up):
+            self._halted = now
+        forgiven = now - self._halted <= SILENT_S
+        return [
+            row
+            for row in rows
+            if row.alive and row.silent(now) and not (forgiven and now - row.heard <= HALTED_S)
+        ]
 
 
 class Totals:

@@ -137,6 +137,7 @@ class Supervisor:
         self._failed = ""
         self._listening = False
         self._last_turn = time.monotonic()
+        self._watch = children.Watch()
 
     def _make_children(self) -> list[Child]:
         """Makes the places of the node, each with a core of its own where there are enough."""
@@ -225,11 +226,10 @@ class Supervisor:
             for row in self.children:
                 row.heard = now
         self._last_turn = now
-        for row in self.children:
-            if row.alive and row.silent(now):
-                log.warning("%s (pid %d) does not answer and is killed", row.name, row.pid)
-                row.kill()
-                row.heard = now
+        for row in self._watch.hung(self.children, now):
+            log.warning("%s (pid %d) does not answer and is killed", row.name, row.pid)
+            row.kill()
+            row.heard = now
         if self._looked_up is not None:
             self._use_looked_up(now)
         if self._look_up_at is not None and now >= self._look_up_at:

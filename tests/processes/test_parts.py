@@ -90,6 +90,51 @@ def test_rates_come_from_two_heartbeats() -> None:
     assert child.silent(15.1)
 
 
+class _Running(Child):
+    """A child that is up, without a process."""
+
+    def __init__(self, role: str, heard: float) -> None:
+        super().__init__(role, 0, None)
+        self.move("spawn")
+        self.move("ready")
+        self.heard = heard
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+
+def test_one_silent_child_hangs_but_if_most_are_silent_the_machine_does() -> None:
+    def hung(now: float, *heard: float) -> int:
+        return len(children.Watch().hung([_Running("dht", at) for at in heard], now))
+
+    beating = [99.0] * 5
+    assert hung(100.0, 97.1, *beating) == 0
+    assert hung(100.0, 96.9, *beating) == 1
+    assert hung(100.0, 96.9, 96.9, *beating) == 2
+    # Heartbeats stop at different moments: the first that is silent for 3 s is not alone.
+    assert hung(100.0, 96.9, 97.2, 97.4, 97.6, 97.8, 98.0, 98.2) == 0
+    assert hung(100.0, *[93.0] * 7) == 0
+    assert hung(100.0, *[89.9] * 7) == 7
+    assert hung(100.0, 96.9, *[98.0] * 3, *[99.5] * 4) == 1  # a half is not most
+    # With two children one silent is one that hangs, and a lone one never has an excuse.
+    assert hung(100.0, 96.9, 99.0) == 1
+    assert hung(100.0, 96.9, 96.9) == 0
+    assert hung(100.0, 96.9) == 1
+
+
+def test_when_a_halted_machine_goes_on_each_child_has_its_time_to_be_heard_again() -> None:
+    watch = children.Watch()
+    rows = [_Running("dht", 95.0) for _ in range(7)]
+    assert watch.hung(rows, 100.0) == []
+    for row in rows[1:]:
+        row.heard = 100.1
+    assert watch.hung(rows, 100.2) == []
+    for row in rows[1:]:
+        row.heard = 103.0
+    assert watch.hung(rows, 103.1) == [rows[0]]
+
+
 def test_each_process_has_a_core_of_its_own_where_there_are_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
