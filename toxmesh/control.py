@@ -106,7 +106,7 @@ class ControlDoor:
             self._leave(guest)
             return
         guest.received += data
-        while (end := guest.received.find(b"\n")) >= 0:
+        while (end := guest.received.find(b"\n")) >= 0 and len(guest.waiting) <= _MAX_ANSWER:
             line = bytes(guest.received[:end])
             del guest.received[: end + 1]
             guest.waiting += _encode(self._answer(line)) + b"\n"
@@ -136,10 +136,12 @@ class ControlDoor:
             return _refusal("that is not JSON")
         if not isinstance(request, dict) or request.get("version") != VERSION:
             return _refusal(f"this node speaks version {VERSION} of the control protocol")
-        handler = self._requests.get(str(request.get("request")))
+        name = request.get("request")
+        if not isinstance(name, str):  # nor is it printed: lists can be nested too deep for that
+            return _refusal("the request is no text")
+        handler = self._requests.get(name)
         if handler is None:
-            name = str(request.get("request"))[:60]
-            return _refusal(f"no such request: {name}; known are {', '.join(self._requests)}")
+            return _refusal(f"no such request: {name[:60]}; known are {', '.join(self._requests)}")
         return {"version": VERSION, "ok": True, "answer": handler()}
 
     def _leave(self, guest: _Guest) -> None:

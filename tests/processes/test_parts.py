@@ -183,3 +183,32 @@ def test_the_door_opens_in_a_directory_with_a_long_path_and_shows_out_who_says_n
     door.close()
     assert not (deep / "control.sock").exists()
     selector.close()
+
+
+def test_no_guest_ends_the_node_or_makes_it_write_without_end(tmp_path: Path) -> None:
+    selector = selectors.DefaultSelector()
+    calls = []
+
+    def status() -> str:
+        calls.append(1)
+        return "x" * (1 << 20)
+
+    door = ControlDoor(tmp_path / "control.sock", selector, {"status": status})
+
+    def say(line: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
+            guest.connect(str(tmp_path / "control.sock"))
+            guest.sendall(line)
+            for _ in range(2):
+                for key, _ in selector.select(1):
+                    key.data(time.monotonic())
+            return guest.recv(200)
+
+    head = b'{"version": 1, "request": '
+    assert b"no text" in say(head + b"[" * 1020 + b"]" * 1020 + b"}\n")
+    assert b"no text" in say(head + b"null}\n")
+    assert b"no such request: rain;" in say(head + b'"rain"}\n')
+    assert say((head + b'"status"}\n') * 500) == b""
+    assert len(calls) < 10
+    door.close()
+    selector.close()
