@@ -112,7 +112,7 @@ def page(answer: dict[str, Any]) -> list[str]:
 @click.command("status")
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # click would exit with 3, not with 5
     metavar="DIR",
     help="State directory of the node [$STATE_DIRECTORY, else ~/.local/state/toxmesh].",
 )

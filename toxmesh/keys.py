@@ -17,7 +17,11 @@ FILE_SIZE = 2 * KEY_SIZE  # c-toxcore other/bootstrap_daemon: manage_keys writes
 
 
 class KeysError(Exception):
-    """A keys file cannot be used or made: what is wrong and what to do next."""
+    """A keys file cannot be used or made: what is wrong, what to do next, and the exit code."""
+
+    def __init__(self, text: str, code: int = 3) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def _key_pair(data: bytes, path: Path) -> KeyPair:
@@ -37,15 +41,18 @@ def _key_pair(data: bytes, path: Path) -> KeyPair:
     return pair
 
 
-def _open(path: Path, flags: int = 0) -> int:
-    """Opens a file for reading without waiting for whatever it is."""
+def _open(path: Path, flags: int = 0, make: bool = True) -> int:
+    """Opens a file for reading without waiting for whatever it is.
+
+    `make`: one that is missing can be made, for it is the node's own.
+    """
     try:
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     except FileNotFoundError:
-        raise KeysError(
-            f"there is no keys file {path}; make one with: toxmesh keys generate "
-            f"--state-dir '{path.parent}'"
-        ) from None
+        step = f"make one with: toxmesh keys generate --state-dir '{path.parent}'"
+        if not make:
+            step = "name the file to import, such as /var/lib/tox-bootstrapd/keys"
+        raise KeysError(f"there is no keys file {path}; {step}") from None
     except PermissionError:
         raise KeysError(
             f"the keys file {path} cannot be read by this user; run as its owner, or: "
@@ -108,6 +115,12 @@ def _store(pair: KeyPair, path: Path, force: bool) -> None:
             f"there are keys in {path} already; add --force to lose them and the address other "
             "people know this node by, or use another --state-dir"
         ) from None
+    except PermissionError:
+        raise KeysError(
+            f"this user may not write the keys file {path}; use a --state-dir of your own, or run "
+            "as the owner of this one",
+            code=5,
+        ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise KeysError(
@@ -125,7 +138,7 @@ def generate(path: Path, force: bool = False) -> KeyPair:
 
 def bring(source: Path, path: Path, force: bool = False) -> KeyPair:
     """Copies the keys of tox-bootstrapd or of another node from `source` to `path`."""
-    handle = _open(source)
+    handle = _open(source, make=False)
     try:
         data = _read(handle, source)
     finally:

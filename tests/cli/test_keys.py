@@ -2,13 +2,14 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from core.crypto import KeyPair
 from tests.cli.commands import call, spawn
-from toxmesh import keys
+from toxmesh import cli, keys
 
 PAIR = KeyPair.from_secret(bytes(range(32)))
 DATA = bytes(PAIR.public) + PAIR.secret.reveal()
@@ -120,6 +121,35 @@ def test_an_unreadable_file_is_one_sentence_and_exit_3(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
 
 
+@as_root
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("ops", "status"), 5),
+        (("keys", "generate"), 5),
+        (("keys", "import", sys.executable), 3),  # that is no keys file, which is seen first
+        (("run", "--dev"), 5),
+        (("keys", "show"), 3),  # an unreadable keys file
+    ],
+)
+def test_a_state_directory_of_another_user_is_exit_5(
+    command: tuple[str, ...], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    put(tmp_path / "file")
+    for loads in (("ops", "status"), ("keys", "generate"), ("run", "--dev")):
+        cli.run([*loads, "--state-dir", str(tmp_path / "file")])  # modules NOBODY may not read
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(NOBODY)
+        os._exit(cli.run([*command, "--state-dir", str(state)]))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+    assert "Usage:" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -185,6 +215,7 @@ def test_keys_of_tox_bootstrapd_are_brought_along(
     assert stat.S_IMODE((state / "keys").stat().st_mode) == 0o600
     said = call(capsys, "keys", "import", tmp_path / "nowhere", "--state-dir", tmp_path / "x")
     assert said.code == 3
+    assert "name the file to import" in said.err
 
 
 def test_s28_no_command_prints_the_secret(

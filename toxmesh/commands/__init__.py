@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 STATE_DIR_HELP = "State directory [$STATE_DIRECTORY, else ~/.local/state/toxmesh]."
-DirectoryPath = click.Path(path_type=Path)
+# click itself would refuse what this user may not read as wrong usage (exit 3, not 5).
+DirectoryPath = click.Path(path_type=Path, readable=False)
 
 
 def complain(text: str) -> None:

@@ -34,7 +34,7 @@ def _put(state_dir: Path | None, source: Path | None, force: bool) -> int:
         return error.code
     except keys.KeysError as error:
         complain(str(error))
-        return 3
+        return error.code
     click.echo(f"wrote {path}", err=True)
     click.echo(pair.public.hex().upper())
     return 0
@@ -67,6 +67,6 @@ def show(state_dir: Path | None) -> int:
         pair = keys.load((state_dir or default_state_dir()) / KEYS_FILE)
     except keys.KeysError as error:
         complain(str(error))
-        return 3
+        return error.code
     click.echo(pair.public.hex().upper())
     return 0

@@ -93,7 +93,7 @@ def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
         return error.code
     except keys.KeysError as error:
         complain(str(error))
-        return 3
+        return error.code
     if new:
         click.echo(f"made new keys in {settings.state_dir / KEYS_FILE}", err=True)
     return _serve(settings, pair)
