@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from core.link.child import Peer, Start
-from core.link.descriptors import Channel
+from core.link.descriptors import Channel, ChannelClosed
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
 QUIET_S = 1.6  # a heartbeat is late; if most are, it is the machine that halts
@@ -144,8 +145,29 @@ class Child:
         return self._process is not None
 
     def spawn(self, start: Start, command: Command, now: float) -> None:
-        """Starts the process and gives it its orders through the channel."""
+        """Starts the process and gives it its orders through the channel.
+
+        Raises OSError where the system has no room for it; the next attempt is put off then.
+        """
         self.move("spawn")
+        self.generation = start.generation
+        self.path = start.path
+        self.spawned = self.heard = self._beat_at = now
+        self.beat = {}
+        self.packets_per_s = self.cpu_percent = 0.0
+        try:
+            self._begin(command)
+        except OSError:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+            self._gone(now)
+            raise
+        assert self.channel is not None
+        with suppress(ChannelClosed):  # it has died already: its end is seen as any other
+            self.channel.send("start", *start.to_note())
+
+    def _begin(self, command: Command) -> None:
         self.channel, theirs = Channel.pair()
         try:
             self._process = subprocess.Popen(
@@ -159,14 +181,9 @@ class Child:
             theirs.close()
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
-        self.generation = start.generation
-        self.path = start.path
-        self.spawned = self.heard = self._beat_at = now
-        self.beat = {}
-        self.packets_per_s = self.cpu_percent = 0.0
         if self.core is not None:
-            os.sched_setaffinity(self.pid, {self.core})
-        self.channel.send("start", *start.to_note())
+            with suppress(OSError):  # a core that was taken away: the others do as well
+                os.sched_setaffinity(self.pid, {self.core})
 
     def peer(self) -> Peer:
         """Returns how others reach it."""
@@ -198,9 +215,15 @@ class Child:
         """Takes note that the process has ended; returns its exit code (negative: a signal)."""
         assert self._process is not None
         code = self._process.wait()
+        self._gone(now)
+        return code
+
+    def _gone(self, now: float) -> None:
+        """Lets go of what was the process's, and says when its successor may come."""
         self._process = None
-        os.close(self.pidfd)
-        self.pidfd = -1
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
         if self.channel is not None:
             self.channel.close()
             self.channel = None
@@ -211,4 +234,3 @@ class Child:
         self.start_at = now + BACKOFF_S[min(self._deaths, len(BACKOFF_S) - 1)]
         self._deaths += 1
         self.move("died")
-        return code

@@ -263,7 +263,11 @@ class Supervisor:
         try:
             row.spawn(start, self._command(row.role), now)
         except OSError as error:
-            self._failed = f"{row.name} cannot be started: {error}"
+            row.restarts += 1
+            if self._listening:  # no memory, no process, no descriptor: that passes
+                log.error("%s cannot be started now: %s", row.name, error)
+            else:
+                self._failed = f"{row.name} cannot be started: {error}"
             return
         assert row.channel is not None
         self._selector.register(row.channel.fileno(), selectors.EVENT_READ, self._hears(row))
@@ -456,6 +460,6 @@ def run(
         bound = sockets.bind(settings.listen, settings.udp_port, settings.tcp_ports)
     except sockets.BindError as error:
         print(f"toxmesh: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return error.code
     node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
     return node.run(on_ready)

@@ -3,8 +3,10 @@
 import os
 import selectors
 import socket
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +151,52 @@ def test_each_process_has_a_core_of_its_own_where_there_are_enough(
 
     assert cores(4, dht=1, onion=1, relay=1) == [0, 1, 2, 3]
     assert cores(3, dht=1, onion=1, relay=1) == [None] * 4
+
+
+def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path, workers={"dht": 1})
+    keys = KeyPair.generate(SystemEntropy())
+    node = supervisor.Supervisor(
+        settings, keys, sockets.NodeSockets(), command=lambda role: ["/bin/true"]
+    )
+    row = node.children[0]
+    before = len(os.listdir("/proc/self/fd"))
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", refuse)
+        node._spawn(row, 100.0)
+        assert "broker cannot be started" in node._failed
+        node._failed = ""
+        node._listening = True
+        node._spawn(row, 100.0)
+        assert node._failed == ""
+        assert (row.state, row.start_at, row.restarts) == (State.DOWN, 100.1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pidfd_open", refuse)
+        node._spawn(row, 101.0)
+    assert (row.alive, row.start_at) == (False, 101.2)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+    real = subprocess.Popen
+
+    def die_at_once(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        process: subprocess.Popen[bytes] = real(*arguments, **options)
+        process.wait()
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr("subprocess.Popen", die_at_once)
+        patch.setattr("os.pidfd_open", lambda pid: os.open("/dev/null", os.O_RDONLY))
+        patch.setattr(node._selector, "register", lambda *row: None)
+        node._spawn(row, 102.0)
+    assert row.alive
+    assert row.reap(102.0) == 0
+    node._clean_up()
 
 
 def test_a_run_directory_whose_names_would_not_fit_lies_elsewhere(tmp_path: Path) -> None:
