@@ -167,6 +167,8 @@ class Host:
     def _take(self, frame: batch.Frame, now: float) -> None:
         """Handles one frame; its sequence is acknowledged at the end of the turn."""
         kind = frame.kind
+        if frame.generation not in self._names:
+            self._hear()  # its predecessor is gone, and must not be given the answer
         if kind == ACK:
             name = self._names.get(frame.generation)
             if name is not None:
@@ -274,7 +276,9 @@ class Host:
         if self._handled:
             until = min(until, self._acknowledge_by or now + _ACK_S)
         if self._withheld_since is not None and self._handled:
-            until = min(until, self._withheld_since + _WITHHOLD_S)
+            over = self._withheld_since + _WITHHOLD_S
+            if over > now:  # else nothing is withheld any more
+                until = min(until, over)
         if self._stop_by is not None and not self._stopped:
             until = min(until, now + 0.01)
         return max(0.0, until - now)
@@ -284,8 +288,11 @@ class Host:
         ready = self._poller.poll(int(seconds * 1000 + 0.999) if seconds > 0 else 0)
         for source, _ in ready:
             if isinstance(source, int):
-                for note in self._channel.receive():
-                    self._note(note)
+                self._hear()
+
+    def _hear(self) -> None:
+        for note in self._channel.receive():
+            self._note(note)
 
     def _note(self, note: Note) -> None:
         """Does what the supervisor says."""

@@ -199,6 +199,21 @@ def test_relay_frames_are_answered_to_the_broker(stage: Stage) -> None:
     assert stage.host.out.drops == {"bad_frame": 1, "bad_message:message": 1}
 
 
+def test_a_frame_of_a_new_broker_is_answered_to_it_and_not_to_the_one_before(
+    stage: Stage,
+) -> None:
+    stage.connect()
+    new = Inlet(stage.zmq, f"{stage.folder}/new", stage.host.out.drops)
+    tables = {"dht": SlotTable.even(2)}
+    # While this worker was busy the broker died, and its successor has begun to work.
+    stage.channel.send("topology", Topology(tables, {}).to_body())
+    Outlet(stage.zmq, f"{stage.folder}/own", 9, OWN).send(10, [1, b"x"])
+    stage.until(lambda: stage.module.frames)
+    peer = Peer("broker", "broker", 0, 9, f"{stage.folder}/new")
+    stage.host._note(Note("topology", Topology(tables, {("broker", 0): peer}).to_body(), ()))
+    assert stage.frame_at(new, 11).items == [1, b"x"]
+
+
 def test_a_receiver_that_is_behind_makes_the_worker_take_less_but_not_for_long(
     stage: Stage,
 ) -> None:
@@ -212,6 +227,10 @@ def test_a_receiver_that_is_behind_makes_the_worker_take_less_but_not_for_long(
         stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00one"])
     stage.frame_at(stage.broker, ACK)
     assert 0.15 < time.monotonic() - began < 1.0
+    stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00one"])
+    stage.until(lambda: stage.host._handled)
+    assert stage.host.out.congested
+    assert stage.host._patience() > 0.001  # until the acknowledgement is due it sleeps
 
 
 def test_a_worker_that_stops_says_its_last_word_when_all_has_arrived(stage: Stage) -> None:
