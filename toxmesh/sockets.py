@@ -17,7 +17,11 @@ ALL_ADDRESSES = ("0.0.0.0", "::")
 
 
 class BindError(Exception):
-    """A socket cannot be had; the text is one plain sentence."""
+    """A socket cannot be had; the text is one plain sentence, `code` the exit code."""
+
+    def __init__(self, text: str, code: int = 3) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass
@@ -109,7 +113,8 @@ def _bind_all(
                 absent = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 if absent and not strict and ":" in host:
                     continue
-                raise BindError(_explain(error, kind, host, port)) from None
+                code = 5 if error.errno == errno.EACCES else 3
+                raise BindError(_explain(error, kind, host, port), code) from None
             rows.append(row)
     except BindError:
         for row in rows:

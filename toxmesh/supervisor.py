@@ -41,7 +41,7 @@ Nodes = Sequence[tuple[Endpoint, bytes]]
 OnReady = Callable[[Sequence[str], int, Sequence[int]], None]
 """on_ready(addresses, UDP port, TCP ports): called when the node listens."""
 
-EXIT_GOOD, EXIT_FAILED, EXIT_USAGE = 0, 2, 3
+EXIT_GOOD, EXIT_FAILED = 0, 2
 
 _TICK_S = 0.25
 _PATH_LIMIT = 107  # bytes of a unix socket's path (sockaddr_un: 108 with the NUL)

@@ -35,6 +35,17 @@ def test_a_port_that_was_given_must_be_free_and_the_sentence_says_what_to_do() -
         sockets.bind(("192.0.2.77",), free_port(), ())
 
 
+def test_a_port_this_user_may_not_have_is_exit_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> socket.socket:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sockets, "_bind", refuse)
+    for ports in ((80, ()), (0, (80,))):
+        with pytest.raises(sockets.BindError, match="not allowed for this user") as caught:
+            sockets.bind(("127.0.0.1",), *ports)
+        assert caught.value.code == 5
+
+
 def test_a_search_takes_the_first_port_that_is_free_for_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
