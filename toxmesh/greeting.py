@@ -10,6 +10,12 @@ _OUTSIDE = (
     (socket.AF_INET, "192.0.2.1"),  # RFC 5737, RFC 3849: documentation addresses; nothing is sent
     (socket.AF_INET6, "2001:db8::1"),
 )
+_WITHOUT = (
+    ("dht", "nobody finds this node or can bootstrap from it", "--workers dht=1 serves them"),
+    ("onion", "clients cannot announce here or find each other", "--workers onion=1 serves them"),
+    ("relay", "TCP connections are closed at once", "--tcp-port 0 does not even listen"),
+)
+"""What a node without workers of a role does not do, and what to do about it."""
 
 
 def own_addresses() -> list[str]:
@@ -61,6 +67,9 @@ def lines(
         result.append(taken.format(first, "UDP", udp_port))
     if settings.tcp_ports is None and tcp_ports and first not in tcp_ports:
         result.append(taken.format(first, "TCP", tcp_ports[0]))
+    for role, what, mend in _WITHOUT:
+        if not settings.workers.get(role) and (role != "relay" or tcp_ports):
+            result.append(f"{role} is off  {what}; {mend}")
     port = udp_port or (tcp_ports[0] if tcp_ports else first)
     known = _reachable(settings, own)
     place = _place(known[0], port) if known else f"YOUR-ADDRESS:{port}"

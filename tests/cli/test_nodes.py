@@ -127,5 +127,12 @@ def test_the_greeting_tells_what_a_person_has_to_know(tmp_path: Any) -> None:
     assert "port 33445 was taken for TCP; 33448" in text
     assert "taken" not in greet(Settings(tmp_path, udp_port=5, tcp_ports=()), ["8.8.4.4"], 5)
     assert "private" not in greet(Settings(tmp_path, listen=("127.0.0.1",), dev=True), [])
+    off = Settings(tmp_path, workers={"dht": 1, "onion": 0, "relay": 0})
+    text = greet(off, ["8.8.4.4"], tcp=(33445,))
+    assert "dht is off" not in text
+    assert "onion is off" in text
+    assert "TCP connections are closed at once; --tcp-port 0" in text
+    assert "relay is off" not in greet(off, ["8.8.4.4"])
+    assert "is off" not in greet(Settings(tmp_path), ["8.8.4.4"], tcp=(33445,))
     for address in greeting.own_addresses():
         ipaddress.ip_address(address)
