@@ -173,6 +173,7 @@ class RelayTcp:
         self.full.clear()
         self.works.clear()
         self.clocks = Clocks()
+        self._rest_until = None
         self.hooks.unwatch(self._poll.fileno())
         self._poll.close()
 
