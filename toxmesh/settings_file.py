@@ -32,7 +32,7 @@ from toxmesh.nodes import BootstrapNode
 from toxmesh.settings import MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_count
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
 
-MAX_MOTD = 256  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH
+MAX_MOTD = 255  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH, less its final NUL
 MAX_LISTEN = 16  # addresses, and TCP ports: each pair of both is one listening socket
 MAX_BOOTSTRAP = 256
 MAX_FILE = 1 << 18  # bytes of a settings file
