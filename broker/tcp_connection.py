@@ -5,7 +5,7 @@ from collections import deque
 from enum import IntEnum
 
 from core.relay.frames import GO_ON, ROOM
-from core.relay.limits import NONCE_MASK
+from core.relay.limits import BOX_EXTRA, NONCE_MASK
 
 Peer = tuple[int, int]
 
@@ -81,7 +81,7 @@ class Connection:
         self.doubted = False  # in hand at the last death, and not yet tried again
         # frames for this client that no commit has taken yet
         self.inbox: deque[tuple[bytes, Peer | None]] | None = None
-        self.inbox_size = 0  # bytes
+        self.inbox_size = 0  # bytes that these will be when they are sealed
         self.given = 0  # how many of them the worker has
         self.waiting_mail = False  # in its shard's list of connections with mail
         # output
@@ -115,7 +115,7 @@ class Connection:
         if self.inbox is None:
             self.inbox = deque()
         self.inbox.append((frame, peer))
-        self.inbox_size += len(frame)
+        self.inbox_size += len(frame) + BOX_EXTRA
 
     def taken(self, count: int) -> None:
         """Forgets the first `count` frames of the inbox: they are sealed."""
@@ -123,7 +123,7 @@ class Connection:
         if inbox is None:
             return
         for _ in range(min(count, len(inbox))):
-            self.inbox_size -= len(inbox.popleft()[0])
+            self.inbox_size -= len(inbox.popleft()[0]) + BOX_EXTRA
         self.given = max(0, self.given - count)
         if not inbox:
             self.inbox = None

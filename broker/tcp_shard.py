@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from broker.tcp_connection import Connection, State
 from core.relay.directory import Directory
 from core.relay.frames import AHEAD, GO_ON
-from core.relay.limits import RelayLimits
+from core.relay.limits import BOX_EXTRA, RelayLimits
 
 FLYING = 1  # inputs without a commit: what comes meanwhile makes the next one greater
 _RECORDS = 256  # in one frame
@@ -248,7 +248,7 @@ class ShardWork:
             hand.append(connection)
 
     def _give_mail(self, connection: Connection, inbox: list[Any]) -> int:
-        """Gives what is in an inbox and was not given yet; returns its bytes."""
+        """Gives what is in an inbox and was not given yet; returns its bytes as they are sealed."""
         rows = connection.inbox
         if rows is None:
             return 0
@@ -256,7 +256,7 @@ class ShardWork:
         serial = connection.serial
         for frame, peer in islice(rows, connection.given, None):
             inbox += (serial, frame, peer)
-            size += len(frame)
+            size += len(frame) + BOX_EXTRA
         connection.given = len(rows)
         return size
 

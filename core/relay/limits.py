@@ -7,6 +7,7 @@ from core.module import NodeOptions
 HELLO_SIZE = 128  # c-toxcore TCP_common.h: TCP_CLIENT_HANDSHAKE_SIZE
 ANSWER_SIZE = 96  # c-toxcore TCP_common.h: TCP_SERVER_HANDSHAKE_SIZE
 MAX_BOX = 2048  # c-toxcore TCP_common.h: MAX_PACKET_SIZE; the box behind the two length bytes
+BOX_EXTRA = 18  # bytes that a frame is longer sealed than plain: two of length, 16 of the box
 FIRST_LINK = 16  # c-toxcore TCP_common.h: NUM_RESERVED_PORTS
 LINKS = 240  # c-toxcore TCP_common.h: NUM_CLIENT_CONNECTIONS
 MAX_OOB = 1024  # c-toxcore TCP_common.h: TCP_MAX_OOB_DATA_LENGTH

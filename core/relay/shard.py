@@ -31,7 +31,7 @@ from core.relay.frames import (
     ROOM,
 )
 from core.relay.handshake import answer_hello
-from core.relay.limits import FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
+from core.relay.limits import BOX_EXTRA, FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
 from core.relay.session import NOTHING, Receiver, Session, has_room
 
 Hop = Callable[[bytes, int, float, bool], bool]
@@ -40,6 +40,7 @@ Hop = Callable[[bytes, int, float, bool], bool]
 _SIZES = [size.to_bytes(2, "big") for size in range(MAX_BOX + 1)]
 _LINK_BYTES = [bytes((number,)) for number in range(256)]
 _LOOK_INTERVAL_S = 0.05  # how often pauses are looked at without a reason
+_LOOK_BYTES = 1 << 20  # of input whose pauses end together, for one commit: a frame has 4 MiB
 
 Effect = tuple[Any, ...]
 
@@ -81,6 +82,7 @@ class RelayShard:
         self._waiting: dict[Session, None] = {}
         self._next_look = 0.0
         self._touched: list[Session] = []
+        self._resumed = 0  # bytes of input that waited, taken since the last commit
         self._handed: list[tuple[Receiver, int]] = []
         self.effects: list[Effect] = []
         self.drops: Counter[str] = Counter()
@@ -282,7 +284,7 @@ class RelayShard:
                 return self._wait_for(session, receiver, now)
             if session.dropping is not None:
                 self._stop_dropping(session, receiver)
-            size = len(plain)
+            size = len(plain) + BOX_EXTRA
             receiver.ahead += size
             self._handed.append((receiver, size))
             self.effects.append((PUSH, session.serial, link_id, plain[1:]))
@@ -350,6 +352,9 @@ class RelayShard:
         """Goes on with the input whose reason to wait is over."""
         self._next_look = now + _LOOK_INTERVAL_S
         for session in list(self._waiting):
+            if self._resumed >= _LOOK_BYTES:
+                self._next_look = now  # the rest has its turn in the next commit
+                return
             if session.wait == ANSWER:
                 continue
             receiver = session.waits_for
@@ -373,7 +378,9 @@ class RelayShard:
         session.wait = GO_ON
         session.waits_for = None
         self.touch(session)
+        before = session.consumed
         self._run(session, now)
+        self._resumed += session.consumed - before
 
     # Output
 
@@ -429,6 +436,7 @@ class RelayShard:
             session.consumed = session.received = session.done = 0
             session.out = NOTHING
         self._touched = []
+        self._resumed = 0
         if handed:
             self._unapplied.append((sequence, handed))
             self._handed = []
