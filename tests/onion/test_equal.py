@@ -33,6 +33,12 @@ from core.packets.announce import (
     GroupAnnounceResponse,
     GroupAnnounceResponseBody,
 )
+from core.packets.data import (
+    DataSearchRequest,
+    DataSearchRequestBody,
+    DataSearchResponse,
+    DataSearchResponseBody,
+)
 from core.packets.onion import (
     OnionRequest0,
     OnionRequest0Body,
@@ -290,4 +296,34 @@ def test_data_is_passed_on_if_the_declared_packet_takes_it() -> None:
                 expected = [OnionResponse3(way, data.encode()).encode()]
         assert asked.sent(packet) == expected, packet.hex()
         taken += len(expected)
+    assert COUNT / 10 < taken < COUNT * 0.9
+
+
+def test_a_data_search_is_answered_if_the_declared_packet_takes_it() -> None:
+    asked = Asked(0x93)
+    chance = asked.chance
+    taken = 0
+    for _ in range(COUNT):
+        peer = chance.choice(asked.peers)
+        shared = asked.shared(peer.public)
+        assert shared is not None
+        nonce = chance.randbytes(24)
+        sealed = crypto.seal(shared, nonce, asked.body(DataSearchRequestBody, 2000))
+        packet = asked.outside(b"\x93" + peer.public + nonce + sealed)
+        try:
+            request = DataSearchRequest.decode(packet)
+            plain = asked.opened(
+                DataSearchRequestBody, request.nonce, request.sender, request.sealed
+            )
+            body = DataSearchRequestBody.decode(plain)
+        except WireError:
+            assert asked.sent(packet) == [], packet.hex()
+            continue
+        taken += 1
+        (answer,) = asked.sent(packet)
+        response = DataSearchResponse.decode(answer)
+        shared = asked.shared(request.sender)
+        assert shared is not None
+        found = DataSearchResponseBody.open(shared, response.nonce, response.sealed)
+        assert (found.data_key, found.ping_id) == (body.data_key, body.ping_id)
     assert COUNT / 10 < taken < COUNT * 0.9
