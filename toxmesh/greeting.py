@@ -73,7 +73,10 @@ def lines(
     port = udp_port or (tcp_ports[0] if tcp_ports else first)
     known = _reachable(settings, own)
     place = _place(known[0], port) if known else f"YOUR-ADDRESS:{port}"
-    result.append(f"others join with  --bootstrap {place}:{key}")
+    if udp_port:
+        result.append(f"others join with  --bootstrap {place}:{key}")
+    else:  # nobody bootstraps over TCP
+        result.append(f"clients relay by  {place}:{key}")
     if known and ipaddress.ip_address(known[0]).is_private and not settings.dev:
         result.append(
             f"            {known[0]} is a private address: from outside, name your public one and "

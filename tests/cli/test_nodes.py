@@ -119,7 +119,8 @@ def test_the_greeting_tells_what_a_person_has_to_know(tmp_path: Any) -> None:
     assert "10.0.0.2 is a private address" in greet(Settings(tmp_path), ["10.0.0.2"])
     assert "--bootstrap YOUR-ADDRESS:33445:" in greet(Settings(tmp_path), [])
     text = greet(Settings(tmp_path, listen=("2001:4860::5",)), ["8.8.4.4"], 0, (443,))
-    assert "--bootstrap [2001:4860::5]:443:" in text
+    assert "clients relay by  [2001:4860::5]:443:" in text
+    assert "--bootstrap" not in text
     text = greet(Settings(tmp_path, listen=("::",)), ["8.8.4.4", "2001:4860::9"])
     assert "--bootstrap [2001:4860::9]:33445:" in text
     text = greet(Settings(tmp_path), ["8.8.4.4"], 33447, (33448,))
