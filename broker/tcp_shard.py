@@ -45,6 +45,7 @@ class ShardWork:
         self.notes: list[int] = []
         self.records: deque[Connection] = deque()
         self.suspects: deque[Connection] = deque()
+        self.doubted_mail: deque[Connection] = deque()  # suspects whose inbox was not tried yet
         self.mail: deque[Connection] = deque()
         self.hellos: deque[Connection] = deque()
         self.ready: deque[Connection] = deque()
@@ -98,6 +99,7 @@ class ShardWork:
         self.mail.clear()
         self.waiting.clear()
         suspects = set(self.suspects)
+        self.doubted_mail = deque(row for row in self.suspects if row.inbox is not None)
         for connection in connections:
             connection.listed = connection.waiting_mail = connection.flying = False
             connection.wait = GO_ON
@@ -226,7 +228,9 @@ class ShardWork:
         chunks: list[Any],
     ) -> None:
         """Takes the next connection in doubt, alone: the inboxes of all, then their streams."""
-        for connection in self.suspects:
+        # Each inbox once, with what it had then: new mail must not keep the streams waiting.
+        while self.doubted_mail:
+            connection = self.doubted_mail.popleft()
             if connection.inbox is not None and connection.given < len(connection.inbox):
                 self._give_mail(connection, inbox)
                 mailed.append(connection)
