@@ -194,7 +194,9 @@ class RelayTcp:
     def _worker_here(self, work: ShardWork, now: float) -> None:
         self._epoch += 1
         work.begin(
-            self._epoch, [row for row in self.connections.values() if row.shard == work.number]
+            self._epoch,
+            [row for row in self.connections.values() if row.shard == work.number],
+            now,
         )
         for connection in self.full.values():
             work.tell(connection.serial, connection.note)

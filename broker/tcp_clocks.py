@@ -78,7 +78,7 @@ class Clocks:
             connection = tcp.connections.get(serial)
             if connection is None or connection.ping_id != ping_id:
                 continue
-            if tcp.works[connection.shard].up:
+            if tcp.works[connection.shard].served(now - limits.pong_s, now):
                 tcp.doom(connection, "relay_pong_late")
-            else:  # nobody was there to read the answer
+            else:  # nobody was there to seal the ping, or to read the answer
                 self.pongs.append((now + limits.pong_s, serial, ping_id))

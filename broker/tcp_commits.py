@@ -31,7 +31,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
     that were closed meanwhile are passed over: their nonces are of no use any more.
     """
     _, sequence, rows, effects, drops = items
-    done = work.committed(sequence)
+    done = work.committed(sequence, now)
     if done is None:
         tcp.drops["relay_commit_sequence"] += 1
         return

@@ -19,6 +19,7 @@ from core.relay.limits import BOX_EXTRA, RelayLimits
 FLYING = 1  # inputs without a commit: what comes meanwhile makes the next one greater
 _RECORDS = 256  # in one frame
 _OVERDUE_S = 15.0  # the supervisor ends a worker that is silent for 3 s
+_STALLED_S = 1.0  # an input without a commit for so long: the worker has no time for its clients
 _TICK_S = 0.1  # a worker with input that waits is asked at least so often
 
 Read = Callable[[Connection, float], bytes]
@@ -57,6 +58,7 @@ class ShardWork:
         self._sequence = 0
         self._told = 0  # the worker knows that commits up to this one were applied
         self._last = 0.0  # when the last input was sent
+        self._stalled = 0.0  # when the worker last went on after it had been away
 
     # What there is to do
 
@@ -87,10 +89,11 @@ class ShardWork:
 
     # The life of the worker
 
-    def begin(self, epoch: int, connections: Iterable[Connection]) -> None:
+    def begin(self, epoch: int, connections: Iterable[Connection], now: float) -> None:
         """A worker is there: it gets all records, then the input in doubt, then the rest."""
         self.up = True
         self.epoch = epoch
+        self._stalled = now
         self._sequence = self.applied = self._told = 0
         self.flying.clear()
         self.notes.clear()
@@ -195,6 +198,11 @@ class ShardWork:
     def is_overdue(self, now: float) -> bool:
         """Tells whether a commit has not come though a worker that hangs would have been killed."""
         return self.up and bool(self.flying) and now - self._last >= _OVERDUE_S
+
+    def served(self, since: float, now: float) -> bool:
+        """Tells whether the worker has been there for its clients all the time since then."""
+        stalls = bool(self.flying) and now - self._last >= _STALLED_S
+        return self.up and not stalls and self._stalled < since
 
     def _take_records(self, records: list[Any]) -> None:
         for _ in range(min(_RECORDS, len(self.records))):
@@ -301,10 +309,12 @@ class ShardWork:
                 hand.append(connection)
                 size += len(chunk)
 
-    def committed(self, sequence: int) -> Input | None:
+    def committed(self, sequence: int, now: float) -> Input | None:
         """Takes the oldest input off and returns it, or None for a wrong sequence."""
         if not self.flying or self.flying[0].sequence != sequence:
             return None
+        if now - self._last >= _STALLED_S:
+            self._stalled = now
         self.applied = sequence
         return self.flying.popleft()
 

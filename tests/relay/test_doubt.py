@@ -28,3 +28,30 @@ def test_mail_without_end_does_not_keep_the_streams_in_doubt_waiting() -> None:
         assert b"\x05" + bytes(7) + b"\x07" in packets
         assert packets.count(bytes((link,))) > 10
         assert not bob.closed
+
+
+def test_a_client_has_its_time_for_a_pong_after_a_worker_that_hung() -> None:
+    relay = Joined()
+    bob = relay.confirmed()
+    relay.now += 29.0
+    relay.hooks.sent[0].extend([b""] * 4)  # the worker hangs: what it is given stays there
+    relay.now += 1.5
+    relay.tcp.handle_timer(relay.now)  # a ping is due, and lies in the inbox
+    assert bob.connection is not None
+    assert bob.connection.ping_id is not None
+    relay.now += 9.9  # the supervisor ends it; the successor begins
+    relay.kill(0)
+    relay.start(0)
+    relay.now += 0.2  # the pong is overdue, but the ping has just reached the client
+    relay.tcp.handle_timer(relay.now)
+    relay.run()
+    assert not bob.closed
+    (ping,) = bob.take()
+    assert ping[0] == 4
+    bob.send(b"\x05" + ping[1:])
+    relay.run()
+    relay.wait(11)
+    assert not bob.closed
+    relay.wait(60)  # and who does not answer is closed as ever
+    assert bob.closed
+    assert relay.hooks.drops["relay_pong_late"] == 1
