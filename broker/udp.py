@@ -29,7 +29,8 @@ class UdpSide:
         self._drops = drops
         self._info = info
         self._receivers: list[Receiver] = [receiver(fd, family) for fd, family in sockets]
-        self._senders: list[Sender] = [sender(fd, family, drops) for fd, family in sockets]
+        # A stranger's request must not make the one reader of all sockets wait.
+        self._senders: list[Sender] = [sender(fd, family, drops, 0) for fd, family in sockets]
         self._rows: list[Row[list[Any]] | None] = [None] * 256
         self._reasons: list[str] = []
         self.route({})

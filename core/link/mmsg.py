@@ -143,8 +143,11 @@ class BatchReceiver:
 class BatchSender:
     """Sends on one UDP socket by sendmmsg."""
 
-    def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
+    def __init__(
+        self, fd: int, family: int, drops: Counter[str], wait_ms: int = _WRITABLE_WAIT_MS
+    ) -> None:
         assert _door is not None
+        self._wait_ms = wait_ms
         self._ffi, self._library = _door
         self._size = name_size(family)
         self._slots = _Slots(self._ffi, self._size)
@@ -191,7 +194,7 @@ class BatchSender:
             if error == errno.EINTR:
                 continue
             if error in (errno.EAGAIN, errno.ENOBUFS):
-                if not waited and _wait_writable(self._fd):
+                if not waited and _wait_writable(self._fd, self._wait_ms):
                     waited = True
                     continue
                 self._drops["send_full"] += total - done
@@ -202,10 +205,12 @@ class BatchSender:
         return left
 
 
-def _wait_writable(fd: int) -> bool:
+def _wait_writable(fd: int, wait_ms: int) -> bool:
+    if not wait_ms:
+        return False
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(_WRITABLE_WAIT_MS))
+    return bool(poll.poll(wait_ms))
 
 
 def _to_endpoint(address: Any) -> bytes:
@@ -290,9 +295,14 @@ def receiver(fd: int, family: int) -> Receiver:
     return BatchReceiver(fd, family) if _door else SingleReceiver(fd, family)
 
 
-def sender(fd: int, family: int, drops: Counter[str]) -> Sender:
-    """Makes the best sender there is for a UDP descriptor; `drops` gets what could not leave."""
-    return BatchSender(fd, family, drops) if _door else SingleSender(fd, family, drops)
+def sender(fd: int, family: int, drops: Counter[str], wait_ms: int = _WRITABLE_WAIT_MS) -> Sender:
+    """Makes the best sender there is for a UDP descriptor; `drops` gets what could not leave.
+
+    `wait_ms`: how long a full socket buffer may delay a batch.
+    """
+    if _door:
+        return BatchSender(fd, family, drops, wait_ms)
+    return SingleSender(fd, family, drops)
 
 
 __all__ = ["BACKEND", "BATCH", "SLOT_SIZE", "Endpoint", "Receiver", "Sender", "receiver", "sender"]

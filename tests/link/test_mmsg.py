@@ -1,8 +1,10 @@
 """Batches of datagrams: both ways of reading and sending do the same."""
 
+import errno
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,40 @@ def test_what_cannot_be_sent_is_counted_and_the_rest_leaves(pair: Pair) -> None:
     assert reader.receive() == [4, 4, 4]
     assert sum(drops.values()) == 3
     assert all(reason.startswith("send_error:") for reason in drops)
+
+
+@pytest.mark.skipif(mmsg.BACKEND != "mmsg", reason="no sendmmsg here")
+def test_a_full_socket_delays_a_batch_once_and_the_brokers_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[int] = []
+
+    class Poll:
+        def register(self, fd: int, events: int) -> None:
+            pass
+
+        def poll(self, wait_ms: int) -> list[tuple[int, int]]:
+            waits.append(wait_ms)
+            return [(0, 4)]
+
+    monkeypatch.setattr("select.poll", Poll)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        for wait_ms, expected in ((20, [20]), (0, [])):
+            drops: Counter[str] = Counter()
+            writer = mmsg.sender(one.fileno(), socket.AF_INET, drops, wait_ms)
+            assert isinstance(writer, mmsg.BatchSender)
+
+            def full(*_: object, ffi: Any = writer._ffi) -> int:
+                ffi.errno = errno.EAGAIN
+                return -1
+
+            monkeypatch.setattr(writer, "_call", full)
+            for _ in range(3):
+                writer.send(endpoint.from_text("127.0.0.1", 9), b"x")
+            assert writer.flush() == 0
+            assert drops == {"send_full": 3}
+            assert waits == expected
+            waits.clear()
 
 
 def test_a_datagram_that_no_slot_holds_is_our_own_mistake(pair: Pair) -> None:
