@@ -226,11 +226,12 @@ class RelayTcp:
         """Takes what happened to the sockets, then lets the workers have it."""
         by_fd = self._by_fd
         ready = self._poll.poll(0, _EVENTS_A_TURN)
+        callers = []  # come last: a new stream may get a descriptor that has an event in `ready`
         for fd, mask in ready:
             connection = by_fd.get(fd)
             if connection is None:
                 if fd in self._listeners:
-                    self._accept(self._listeners[fd], now)
+                    callers.append(self._listeners[fd])
                 continue
             if mask & _GONE:
                 self.close(connection, "relay_gone", now)
@@ -245,6 +246,8 @@ class RelayTcp:
                     self.works[connection.shard].want(connection)
                 elif connection.state == State.GREETING:
                     self._greet(connection, now)
+        for listener in callers:
+            self._accept(listener, now)
         self._bury(now)
         self.pump(now)
         self._rest(len(ready), now)

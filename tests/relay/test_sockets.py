@@ -79,6 +79,25 @@ def test_a_client_that_resets_is_gone_at_once() -> None:
     tcp.handle_stop(2.0)
 
 
+def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_on_its_descriptor() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    hooks = Hooks(1)
+    tcp = RelayTcp(hooks, [listener], NodeOptions(), RelayLimits(rest_s=0, unconfirmed=1))
+    first = socket.create_connection(listener.getsockname())
+    turn(hooks)
+    others = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    first.close()
+    turn(hooks)
+    assert len(tcp.connections) == 1
+    others[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        others[1].recv(1)
+    tcp.handle_stop(2.0)
+    for client in others:
+        client.close()
+
+
 def test_what_a_client_sent_before_it_closed_is_still_relayed() -> None:
     relay = Joined(1, RelayLimits(rest_s=0))
     bob = relay.confirmed()
