@@ -75,6 +75,9 @@ def lines(
     place = _place(known[0], port) if known else f"YOUR-ADDRESS:{port}"
     if udp_port:
         result.append(f"others join with  --bootstrap {place}:{key}")
+        if tcp_ports and udp_port not in tcp_ports:
+            place = _place(known[0], tcp_ports[0]) if known else f"YOUR-ADDRESS:{tcp_ports[0]}"
+            result.append(f"clients relay by  {place}:{key}")
     else:  # nobody bootstraps over TCP
         result.append(f"clients relay by  {place}:{key}")
     if known and ipaddress.ip_address(known[0]).is_private and not settings.dev:

@@ -24,19 +24,22 @@ class KeysError(Exception):
         self.code = code
 
 
-def _key_pair(data: bytes, path: Path) -> KeyPair:
+_OR_NEW = "bring back a copy of it, or make new keys with: toxmesh keys generate --force"
+_OR_OTHER = "name the keys file of a node, or a whole copy of it"
+
+
+def _key_pair(data: bytes, path: Path, mend: str = _OR_NEW) -> KeyPair:
     """Makes a key pair of a file's bytes, if its halves belong together."""
     if len(data) != FILE_SIZE:
         size = f"{len(data)} bytes" if len(data) < FILE_SIZE else f"more than {FILE_SIZE} bytes"
         raise KeysError(
             f"the keys file {path} has {size}, not {FILE_SIZE}: it is damaged or something else; "
-            "bring back a copy of it, or make new keys with: toxmesh keys generate --force"
+            + mend
         )
     pair = KeyPair.from_secret(data[KEY_SIZE:])
     if not equal(pair.public, data[:KEY_SIZE]):
         raise KeysError(
-            f"the two halves of the keys file {path} do not belong together: it is damaged; bring "
-            "back a copy of it, or make new keys with: toxmesh keys generate --force"
+            f"the two halves of the keys file {path} do not belong together: it is damaged; {mend}"
         )
     return pair
 
@@ -143,7 +146,7 @@ def bring(source: Path, path: Path, force: bool = False) -> KeyPair:
         data = _read(handle, source)
     finally:
         os.close(handle)
-    pair = _key_pair(data, source)
+    pair = _key_pair(data, source, _OR_OTHER)
     _store(pair, path, force)
     return pair
 

@@ -64,7 +64,7 @@ def jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, int]]:
     The reference keeps 160 announces for five minutes: so one key comes before many.
     """
     some = next((number for number in numbers if number >= 1000), numbers[-1])
-    alone = {*BACK_LOADS, RATE_LOAD, "data to route"}  # the number of keys changes nothing
+    alone = {*BACK_LOADS, RATE_LOAD}  # the number of keys changes nothing
     return [
         (name, number)
         for name in names

@@ -270,7 +270,7 @@ class Suite:
         found = len(load.targets)
         if not found:
             return load, self._ring(store, 1), 0
-        ring = self._ring(load, 1000)
+        ring = self._ring(load, max(1000, found))
         own = self._announce_probes(store)
         for probe, client, home in self._each_probe():
             mine = loads.Route(self.clients, load.name, load.answer)

@@ -173,6 +173,7 @@ def test_a_damaged_file_is_refused(
     said = call(capsys, "keys", "import", tmp_path / "keys", "--state-dir", other)
     assert said.code == 3
     assert not (other / "keys").exists()
+    assert "--force" not in said.err  # that would lose keys for a file that was named by mistake
 
 
 def test_a_fifo_or_directory_in_the_place_of_the_keys_is_refused_at_once(

@@ -124,6 +124,7 @@ def test_the_greeting_tells_what_a_person_has_to_know(tmp_path: Any) -> None:
     text = greet(Settings(tmp_path, listen=("::",)), ["8.8.4.4", "2001:4860::9"])
     assert "--bootstrap [2001:4860::9]:33445:" in text
     text = greet(Settings(tmp_path), ["8.8.4.4"], 33447, (33448,))
+    assert "clients relay by  8.8.4.4:33448:" in text
     assert "port 33445 was taken for UDP; 33447 was the next free one" in text
     assert "port 33445 was taken for TCP; 33448" in text
     assert "taken" not in greet(Settings(tmp_path, udp_port=5, tcp_ports=()), ["8.8.4.4"], 5)
