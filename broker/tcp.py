@@ -34,6 +34,8 @@ _GONE = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_A_TURN = 256
 _ACCEPTS_A_TURN = 64
 _WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
+_ROLES = ("dht", "onion", "relay")  # that have workers
+_WORKER_DESCRIPTORS = 4  # two of the outlet, one in the inlet, and one more while it is replaced
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger("toxmesh.relay")
@@ -116,6 +118,7 @@ class RelayTcp:
 
     def handle_worker(self, shard: int, generation: int | None, now: float) -> None:
         """Learns that a relay worker is up or gone."""
+        self._room = self._most_connections()
         work = self.works.get(shard)
         if work is None:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
@@ -274,7 +277,10 @@ class RelayTcp:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             return self.limits.connections
-        return max(1, min(self.limits.connections, limit - self.limits.reserved_descriptors))
+        tables = [table for role in _ROLES if (table := self.hooks.slots(role)) is not None]
+        workers = sum(len(set(table.shards)) for table in tables)
+        reserved = self.limits.reserved_descriptors + _WORKER_DESCRIPTORS * workers
+        return max(1, min(self.limits.connections, limit - reserved))
 
     def _accept(self, listener: socket.socket, now: float) -> None:
         for _ in range(_ACCEPTS_A_TURN):

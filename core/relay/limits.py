@@ -25,7 +25,7 @@ class RelayLimits:
     per_prefix: int = 256  # per /24 of IPv4 and per /64 of IPv6
     unconfirmed: int = 1024  # in all; beyond it the oldest of them goes
     unconfirmed_per_address: int = 32  # beyond it the new one is refused
-    reserved_descriptors: int = 64  # for UDP, frames, files and logs
+    reserved_descriptors: int = 64  # for UDP, files and logs; the links to workers have more
 
     hello_s: float = 10.0  # from accept to the last byte of the hello
     confirm_s: float = 10.0  # from the hello to the first good frame

@@ -79,6 +79,14 @@ def test_a_client_that_resets_is_gone_at_once() -> None:
     tcp.handle_stop(2.0)
 
 
+def test_clients_leave_descriptors_for_the_links_to_all_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 1024))
+    assert Joined(1).tcp._room == 1024 - 64 - 4
+    assert Joined(32).tcp._room == 1024 - 64 - 4 * 32
+
+
 def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_on_its_descriptor() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     hooks = Hooks(1)
