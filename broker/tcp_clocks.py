@@ -45,8 +45,14 @@ class Clocks:
         while self.hellos and self.hellos[0][0] <= now:
             serial = self.hellos.popleft()[1]
             connection = tcp.connections.get(serial)
-            if connection is not None and connection.state <= State.GREETED:
-                tcp.doom(connection, "relay_hello_late")
+            if connection is None or connection.state > State.GREETED:
+                continue
+            if connection.state == State.GREETED:  # it is not the client that is late
+                work = tcp.works[connection.shard]
+                if not work.served(now - tcp.limits.hello_s, now):
+                    self.hellos.append((now + tcp.limits.hello_s, serial))
+                    continue
+            tcp.doom(connection, "relay_hello_late")
         while self.confirms and self.confirms[0][0] <= now:
             serial = self.confirms.popleft()[1]
             connection = tcp.connections.get(serial)

@@ -30,6 +30,26 @@ def test_mail_without_end_does_not_keep_the_streams_in_doubt_waiting() -> None:
         assert not bob.closed
 
 
+def test_a_hello_waits_for_a_worker_that_is_away_but_not_for_its_client() -> None:
+    relay = Joined()
+    relay.kill(0)
+    whole, half = relay.connect(), relay.connect()
+    whole.socket.sendall(whole.client.hello())
+    half.socket.sendall(half.client.hello()[:100])
+    relay.sockets()
+    relay.now += 10.5
+    relay.tcp.handle_timer(relay.now)
+    relay.run()
+    assert half.closed
+    assert not whole.closed
+    relay.start(0)
+    relay.run()
+    assert whole.client.ready
+    relay.wait(11)
+    assert whole.closed
+    assert relay.hooks.drops["relay_confirm_late"] == 1
+
+
 def test_a_client_has_its_time_for_a_pong_after_a_worker_that_hung() -> None:
     relay = Joined()
     bob = relay.confirmed()
