@@ -8,7 +8,6 @@ commit, and a commit is applied whole or not at all.
 import contextlib
 import errno
 import logging
-import resource
 import select
 import socket
 from collections import Counter, deque
@@ -16,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker.hooks import BrokerHooks
-from broker.tcp_admission import Admission
+from broker.tcp_admission import Admission, most_connections
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import Connection, Peer, State
@@ -34,8 +33,6 @@ _GONE = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_A_TURN = 256
 _ACCEPTS_A_TURN = 64
 _WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
-_ROLES = ("dht", "onion", "relay")  # that have workers
-_WORKER_DESCRIPTORS = 4  # two of the outlet, one in the inlet, and one more while it is replaced
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger("toxmesh.relay")
@@ -69,7 +66,7 @@ class RelayTcp:
         self._serial = self.entropy.below(1 << 62) + 1
         # Nor may an answer to the broker before this one pass for an answer to this one.
         self._epoch = self.entropy.below(1 << 48)
-        self._room = self._most_connections()
+        self._room = most_connections(self.limits, hooks)
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._accepting = True
         self.turn_frames = 0  # in commits since the sockets were looked at
@@ -118,7 +115,7 @@ class RelayTcp:
 
     def handle_worker(self, shard: int, generation: int | None, now: float) -> None:
         """Learns that a relay worker is up or gone."""
-        self._room = self._most_connections()
+        self._room = most_connections(self.limits, self.hooks)
         work = self.works.get(shard)
         if work is None:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
@@ -272,15 +269,6 @@ class RelayTcp:
         elif resting:
             self._rest_until = None
             self.hooks.rewatch(self._poll.fileno(), select.EPOLLIN)
-
-    def _most_connections(self) -> int:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if limit == resource.RLIM_INFINITY:
-            return self.limits.connections
-        tables = [table for role in _ROLES if (table := self.hooks.slots(role)) is not None]
-        workers = sum(len(set(table.shards)) for table in tables)
-        reserved = self.limits.reserved_descriptors + _WORKER_DESCRIPTORS * workers
-        return max(1, min(self.limits.connections, limit - reserved))
 
     def _accept(self, listener: socket.socket, now: float) -> None:
         for _ in range(_ACCEPTS_A_TURN):

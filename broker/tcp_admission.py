@@ -1,7 +1,24 @@
 """Who may connect: counts by address and prefix; a flood starves only where it comes from."""
 
+import resource
+
+from broker.hooks import BrokerHooks
 from broker.tcp_connection import Connection
 from core.relay.limits import RelayLimits
+
+_ROLES = ("dht", "onion", "relay")  # that have workers
+_WORKER_DESCRIPTORS = 4  # two of the outlet, one in the inlet, and one more while it is replaced
+
+
+def most_connections(limits: RelayLimits, hooks: BrokerHooks) -> int:
+    """Returns how many connections there may be: descriptors are for links to workers as well."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return limits.connections
+    tables = [table for role in _ROLES if (table := hooks.slots(role)) is not None]
+    workers = sum(len(set(table.shards)) for table in tables)
+    reserved = limits.reserved_descriptors + _WORKER_DESCRIPTORS * workers
+    return max(1, min(limits.connections, limit - reserved))
 
 
 class Admission:
@@ -62,4 +79,3 @@ def _lower(counts: dict[bytes, int], name: bytes) -> None:
         counts[name] = left
     else:
         counts.pop(name, None)
-
