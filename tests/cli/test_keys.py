@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,14 @@ def test_keys_are_not_written_through_a_symbolic_link(
     assert not (tmp_path / "keys").is_symlink()
 
 
+def open_way(path: Path) -> None:
+    """Lets every user walk to `path` through the folders that pytest has made."""
+    made = Path(tempfile.gettempdir())
+    for folder in (path, *path.parents):
+        if folder.is_relative_to(made) and folder != made:
+            folder.chmod(0o755)
+
+
 @as_root
 def test_s28_a_file_of_another_user_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -107,8 +116,7 @@ def test_s28_a_file_of_another_user_is_refused(
 
 @as_root
 def test_an_unreadable_file_is_one_sentence_and_exit_3(tmp_path: Path) -> None:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+    open_way(tmp_path)
     put(tmp_path / "keys")
     pid = os.fork()
     if pid == 0:  # a child of another user, with the modules loaded already
@@ -135,8 +143,7 @@ def test_an_unreadable_file_is_one_sentence_and_exit_3(tmp_path: Path) -> None:
 def test_a_state_directory_of_another_user_is_exit_5(
     command: tuple[str, ...], code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+    open_way(tmp_path)
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     put(tmp_path / "file")
