@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bench import clients, soak, table
-from tests.bench.fakes import Fakes
+from tests.bench import clients, soak
+from tests.bench.clients import KeptClients
 from tests.bench.nodes import Bootstrapd, Node, NodeError, Toxmesh
-from tests.bench.relay import RelayLoad
-from tests.bench.suite import BACK_LOADS, NAMES, RATE_LOAD, Measured, Suite, measure
 from tests.interop import peers
 from tests.interop.peers import PeerMissing
+from toxmesh.bench import table
+from toxmesh.bench.fakes import Fakes
+from toxmesh.bench.relay import RelayLoad
+from toxmesh.bench.suite import BACK_LOADS, NAMES, RATE_LOAD, Measured, Suite, measure
 
 HANDSHAKES = "relay handshake"
 FRAMES = {"relay 1400 B": 1400, "relay 100 B": 100}
@@ -73,7 +75,7 @@ def jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, int]]:
     ]
 
 
-def one_node(node: Node, args: argparse.Namespace, made: clients.Clients) -> list[Measured]:
+def one_node(node: Node, args: argparse.Namespace, made: KeptClients) -> list[Measured]:
     """Runs all chosen loads against a node that is up."""
     rows: list[Measured] = []
     names = chosen(args.only)
@@ -83,7 +85,7 @@ def one_node(node: Node, args: argparse.Namespace, made: clients.Clients) -> lis
         rows.append(row)
         print("  " + "  ".join(table.cells(row, rows, "")), file=sys.stderr, flush=True)
 
-    with Fakes(made.node.public, node.target), Suite(
+    with Fakes(made.node, node.target), Suite(
         node, made, args.sources, args.window
     ).closing() as suite:
         for name, keys in jobs(names, numbers):

@@ -1,18 +1,16 @@
-"""The clients that the load pretends to be: their keys, and what they share with the node.
+"""Clients that are made once: 100,000 take six seconds, and the node's key must stay the same.
 
-A key agreement costs 30 us and a key pair 18 us, so 100,000 clients are made once and kept in
-`.bench/`, together with the node key that they were made for. Every node under test gets that
-node key, so that ours and the reference's see the very same packets. It guards nothing.
+They are kept in `.bench/`, together with the node key that they were made for. Every node under
+test gets that node key, so that ours and the reference's see the very same packets.
 """
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from core import crypto
-from core.crypto import KEY_SIZE, KeyPair, SharedKey
+from core.crypto import KEY_SIZE, KeyPair
 from core.entropy import SystemEntropy
+from toxmesh.bench.clients import Clients, make_rows
 
 FOLDER = Path(__file__).resolve().parents[2] / ".bench"
 _ROW = 2 * KEY_SIZE  # public key, shared key
@@ -20,62 +18,36 @@ _HEAD = 2 * KEY_SIZE  # the node's public and secret key
 _DIGEST = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """One client as the load needs it: who it is, and the key it shares with the node."""
-
-    public: bytes
-    shared: SharedKey
-
-
-class Clients:
-    """The node under test and its clients, by number."""
+class KeptClients(Clients):
+    """Clients of a node whose secret key is known as well."""
 
     def __init__(self, data: bytes) -> None:
-        self.node = KeyPair.from_secret(data[KEY_SIZE:_HEAD])
-        self._data = data
-        self._count = (len(data) - _HEAD) // _ROW
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Client:
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        start = _HEAD + index * _ROW
-        row = self._data[start : start + _ROW]
-        return Client(row[:KEY_SIZE], SharedKey(row[KEY_SIZE:]))
+        self.pair = KeyPair.from_secret(data[KEY_SIZE:_HEAD])
+        super().__init__(self.pair.public, data[_HEAD:])
 
     def keys_file(self) -> bytes:
         """Returns the node's 64 bytes as tox-bootstrapd and toxmesh keep them on disk."""
-        return self._data[:_HEAD]
+        return self.pair.public + self.pair.secret.reveal()
 
 
 def make(count: int) -> bytes:
-    """Makes a node key and `count` clients of it (50 us each)."""
-    entropy = SystemEntropy()
-    node = KeyPair.generate(entropy)
-    parts = [node.public, node.secret.reveal()]
-    for _ in range(count):
-        client = KeyPair.generate(entropy)
-        shared = crypto.precompute(node.secret, client.public)
-        assert shared is not None
-        parts += [client.public, shared]
-    return b"".join(parts)
+    """Makes a node key and `count` clients of it."""
+    node = KeyPair.generate(SystemEntropy())
+    return node.public + node.secret.reveal() + make_rows(node.public, count)
 
 
-def load(count: int, folder: Path = FOLDER) -> Clients:
+def load(count: int, folder: Path = FOLDER) -> KeptClients:
     """Returns at least `count` clients, from the file in `folder` when that has enough of them."""
     path = folder / "clients.bin"
     if path.exists():
         stored = path.read_bytes()
         data, digest = stored[:-_DIGEST], stored[-_DIGEST:]
         if hashlib.sha256(data).digest() == digest and len(data) >= _HEAD + count * _ROW:
-            return Clients(data)
+            return KeptClients(data)
     data = make(count)
     folder.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(f".{os.getpid()}")
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data + hashlib.sha256(data).digest())
     half.replace(path)
-    return Clients(data)
+    return KeptClients(data)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,8 +17,9 @@ import psutil
 
 from core import endpoint as endpoints
 from core.endpoint import Endpoint
-from tests.bench.clients import Clients
+from tests.bench.clients import KeptClients
 from tests.interop.peers import Peer
+from toxmesh.bench.target import Weight, cpu_seconds, tree
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
@@ -45,25 +45,12 @@ def free_port() -> int:
     raise NodeError("no port is free for UDP and TCP at once")
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """What the processes of a node have used up so far."""
-
-    cpu: dict[str, float]  # seconds by process name, with those of children that ended
-    rss: dict[str, int]  # bytes by process name
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds of all processes together."""
-        return sum(self.cpu.values())
-
-
 class Node:
     """One node under test: our own or the reference's; a context manager that stops it."""
 
     name = ""
 
-    def __init__(self, clients: Clients, core: int | None) -> None:
+    def __init__(self, clients: KeptClients, core: int | None) -> None:
         self.clients = clients
         self.core = core
         self.folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -76,6 +63,11 @@ class Node:
     def target(self) -> Endpoint:
         """Where its UDP socket is."""
         return endpoints.from_text(HOST, self.udp_port)
+
+    @property
+    def relay(self) -> tuple[str, int]:
+        """Where its relay listens."""
+        return HOST, self.tcp_port
 
     def __enter__(self) -> Self:
         try:
@@ -122,13 +114,7 @@ class Node:
 
     def tree(self) -> list[psutil.Process]:
         """Returns all processes of the node."""
-        if self._process is None:
-            return []
-        try:
-            main = psutil.Process(self._process.pid)
-            return [main, *main.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        return [] if self._process is None else tree(self._process.pid)
 
     def pin(self) -> None:
         """Ties every thread of every process of the node to its core, whatever it chose itself."""
@@ -151,8 +137,7 @@ class Node:
         rss: dict[str, int] = {}
         for process in self.tree():
             try:
-                times = process.cpu_times()
-                used = times.user + times.system + times.children_user + times.children_system
+                used = cpu_seconds(process)
                 name = self.label(process)
                 cpu[name] = cpu.get(name, 0.0) + used
                 rss[name] = process.memory_info().rss
@@ -187,7 +172,7 @@ class Toxmesh(Node):
 
     def __init__(
         self,
-        clients: Clients,
+        clients: KeptClients,
         core: int | None,
         workers: str = "dht=1,onion=1,relay=1",
         extra: tuple[str, ...] = (),
@@ -268,7 +253,7 @@ class Bootstrapd(Node):
 
     name = "tox-bootstrapd"
 
-    def __init__(self, peer: Peer, clients: Clients, core: int | None) -> None:
+    def __init__(self, peer: Peer, clients: KeptClients, core: int | None) -> None:
         super().__init__(clients, core)
         self.peer = peer
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.bench import clients, loads
-from tests.bench.clients import Clients
-from tests.bench.fakes import Fakes
+from tests.bench import clients
+from tests.bench.clients import KeptClients
 from tests.bench.nodes import Node, Toxmesh
-from tests.bench.relay import RelayLoad
-from tests.bench.suite import BACK_LOADS, DHT_LOADS, HOP_LOADS, Suite
-from tests.bench.traffic import Packets, Result
+from toxmesh.bench import loads
+from toxmesh.bench.fakes import Fakes
+from toxmesh.bench.relay import RelayLoad
+from toxmesh.bench.suite import BACK_LOADS, DHT_LOADS, HOP_LOADS, Suite
+from toxmesh.bench.traffic import Packets, Result
 
 KEYS = 1000  # client keys of the mixed load
 ANNOUNCED_S = 120.0  # how often the announces get fresh ping ids, as those of clients do
@@ -102,7 +103,7 @@ def mixed(suite: Suite, keys: int) -> Packets:
     return Packets([row[0] for row in rows], [row[1] for row in rows], suite.generator.target)
 
 
-def _datagrams(node: Node, made: Clients, args: argparse.Namespace, queue: Results) -> None:
+def _datagrams(node: Node, made: KeptClients, args: argparse.Namespace, queue: Results) -> None:
     """The UDP half of the load, in a process of its own."""
     end = time.monotonic() + args.seconds
     answers = sent = 0
@@ -119,7 +120,7 @@ def _datagrams(node: Node, made: Clients, args: argparse.Namespace, queue: Resul
     queue.put(("datagrams", sent, answers))
 
 
-def _frames(node: Node, made: Clients, args: argparse.Namespace, queue: Results) -> None:
+def _frames(node: Node, made: KeptClients, args: argparse.Namespace, queue: Results) -> None:
     """The TCP half of the load."""
     end = time.monotonic() + args.seconds
     address = ("127.0.0.1", node.tcp_port)
@@ -153,7 +154,7 @@ def soak(args: argparse.Namespace, say: Callable[[str], None]) -> Verdict:
     core = None if args.no_pin else 0
     verdict = Verdict()
     fork = multiprocessing.get_context("fork")
-    with Toxmesh(made, core, args.workers) as node, Fakes(made.node.public, node.target):
+    with Toxmesh(made, core, args.workers) as node, Fakes(made.node, node.target):
         queue: Results = fork.Queue()
         children = [
             fork.Process(target=half, args=(node, made, args, queue), daemon=True)

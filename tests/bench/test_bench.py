@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import clients, table
+from tests.bench import clients
 from tests.bench.__main__ import ALL, arguments, chosen, one_node
+from tests.bench.clients import KeptClients
 from tests.bench.nodes import Bootstrapd, Node, Toxmesh
-from tests.bench.suite import NAMES, Measured
-from tests.bench.traffic import Result, source_address
 from tests.interop import peers
 from tests.interop.conftest import found
+from toxmesh.bench import table
+from toxmesh.bench.suite import NAMES, Measured
+from toxmesh.bench.traffic import Result, source_address
 
 
-def _run(node: Node, made: clients.Clients) -> None:
+def _run(node: Node, made: KeptClients) -> None:
     args = arguments(["--keys", "20", "--seconds", "0.3", "--no-pin", "--sources", "50"])
     args.connections = 10
     with node:
@@ -79,8 +81,8 @@ def test_loads_are_chosen_by_parts_of_their_names() -> None:
 def test_clients_come_back_from_the_file_and_a_broken_file_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     first = clients.load(20, folder)
-    assert clients.load(20, folder).node.public == first.node.public
+    assert clients.load(20, folder).node == first.node
     assert clients.load(10, folder)[3] == first[3]
     path = folder / "clients.bin"
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    assert clients.load(20, folder).node.public != first.node.public
+    assert clients.load(20, folder).node != first.node

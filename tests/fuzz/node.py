@@ -13,13 +13,15 @@ from core.crypto import KEY_SIZE, MAC_SIZE, Nonce
 from core.endpoint import Endpoint
 from core.entropy import SeededEntropy
 from core.slots import SLOT_BYTE
-from tests.bench import clients, loads
-from tests.bench.nodes import Toxmesh, Weight
-from tests.bench.relay import HELLO_SIZE, Connection, temporary
+from tests.bench import clients
+from tests.bench.nodes import Toxmesh
 from tests.bench.soak import BASE_SHARE, Verdict, troubles
-from tests.bench.traffic import SLOT, source_address
 from tests.fuzz.mutate import mutate
 from tests.fuzz.wrong import CALLERS, Wrong, relay_talk
+from toxmesh.bench import loads
+from toxmesh.bench.relay import HELLO_SIZE, Connection, temporary
+from toxmesh.bench.target import Weight
+from toxmesh.bench.traffic import SLOT, source_address
 
 BURST = 64  # datagrams between two rounds of requests that must be answered
 SHARDS = 2  # shards of a role that are asked
@@ -67,7 +69,7 @@ class Shooter:
         # clients whose keys lie on different shards, for as many shards as there are
         slots = {node.clients[i].public[SLOT_BYTE] % SHARDS: i for i in range(1000)}
         self.watchers = tuple(slots[shard] for shard in range(SHARDS))
-        self.wrong = Wrong(node.clients.node.public, f"{seed}:0", self.homes)
+        self.wrong = Wrong(node.clients.node, f"{seed}:0", self.homes)
         self.number = 0
         self.answers = 0
 
@@ -77,7 +79,7 @@ class Shooter:
             self.number += 1
             if self.number % ROTATE == 0:
                 name = f"{self.seed}:{self.number // ROTATE}"
-                self.wrong = Wrong(self.node.clients.node.public, name, self.homes)
+                self.wrong = Wrong(self.node.clients.node, name, self.homes)
             packet = self.wrong.datagram()
             self._send(packet)
         for fd, _ in self.epoll.poll(0):

@@ -11,10 +11,10 @@ from core.entropy import SeededEntropy
 from core.module import ProtocolViolation
 from core.packets import ROUTES
 from core.wire import WireError
-from tests.bench import loads
-from tests.bench.clients import Client, Clients
 from tests.fuzz import modules
 from tests.fuzz.wrong import Wrong
+from toxmesh.bench import loads
+from toxmesh.bench.clients import Client, Clients
 
 
 def _check(count: int, seeds: range) -> None:
@@ -46,7 +46,7 @@ def _requests(pair: modules.Pair) -> dict[str, bytes]:
     client = KeyPair.generate(SeededEntropy("client"))
     shared = crypto.precompute(client.secret, pair.keys.public)
     assert shared is not None
-    made = Clients(bytes(64))
+    made = Clients(pair.keys.public, b"")
     caller = Client(client.public, shared)
     home = udp4(bytes((127, 0, 0, 1)), 40_000)
     simple = (loads.Ping, loads.Nodes, loads.Hop0, loads.Hop1, loads.Hop2, loads.Search)

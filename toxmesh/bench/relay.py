@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
 from core.entropy import SystemEntropy
-from tests.bench.clients import Client, Clients
-from tests.bench.traffic import Result, source_address
+from toxmesh.bench.clients import Client, Clients
+from toxmesh.bench.traffic import Result, source_address
 
 HELLO_SIZE = 96  # bytes of the relay's hello
 STAMP = struct.Struct("!d")

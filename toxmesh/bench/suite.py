@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from core import endpoint as endpoints
 from core.endpoint import Endpoint
-from tests.bench import loads
-from tests.bench.clients import Client, Clients
-from tests.bench.nodes import Node
-from tests.bench.traffic import Generator, Packets, Probe, Result
+from toxmesh.bench import loads
+from toxmesh.bench.clients import Client, Clients
+from toxmesh.bench.target import Target
+from toxmesh.bench.traffic import Generator, Packets, Probe, Result
 
 RING = 4096  # datagrams at least in a ring, so that few keys do not mean few datagrams
 PROBE_REQUESTS = 64  # different requests of each probe
@@ -59,7 +59,7 @@ class Measured:
 
 
 def measure(
-    node: Node, load: str, keys: int | None, run: Callable[[], Result], note: str = ""
+    node: Target, load: str, keys: int | None, run: Callable[[], Result], note: str = ""
 ) -> Measured:
     """Runs a load and divides the CPU time of the node's processes by its answers."""
     before = node.weigh()
@@ -73,7 +73,7 @@ def measure(
 class Suite:
     """The UDP loads against one node."""
 
-    def __init__(self, node: Node, clients: Clients, sources: int, window: int = 256) -> None:
+    def __init__(self, node: Target, clients: Clients, sources: int, window: int = 256) -> None:
         self.node = node
         self.clients = clients
         self.window = window

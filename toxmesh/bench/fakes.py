@@ -17,7 +17,7 @@ from core import endpoint as endpoints
 from core.crypto import KeyPair, Nonce, SharedKey
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from tests.bench.traffic import SLOT, source_address
+from toxmesh.bench.traffic import SLOT, source_address
 
 COUNT = 96
 FIRST_SOURCE = 62_000  # index of their first address: apart from those of the load
@@ -50,7 +50,8 @@ class _Fake:
     def __init__(self, node_key: bytes, index: int, entropy: SystemEntropy) -> None:
         pair = KeyPair.generate(entropy)
         shared = crypto.precompute(pair.secret, node_key)
-        assert shared is not None
+        if shared is None:
+            raise ValueError("no node has this key: it is of low order")
         self.public = pair.public
         self.shared: SharedKey = shared
         self.entropy = entropy

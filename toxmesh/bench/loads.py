@@ -12,7 +12,7 @@ from core import endpoint as endpoints
 from core.crypto import KEY_SIZE, MAC_SIZE, NONCE_SIZE, Nonce
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from tests.bench.clients import Client, Clients
+from toxmesh.bench.clients import Client, Clients
 
 RETURN_1, RETURN_2, RETURN_3 = 59, 118, 177  # bytes of the onion's sealed returns
 ANNOUNCE_SIZE = 177  # bytes of an announce request, without the return
@@ -54,7 +54,7 @@ class Load:
 
     def _dht_body(self, client: Client, packet: bytes) -> bytes:
         """Opens an answer of the DHT's form; empty if it is not from the node."""
-        if packet[1 : 1 + KEY_SIZE] != self.clients.node.public:
+        if packet[1 : 1 + KEY_SIZE] != self.clients.node:
             return b""
         return crypto.open_sealed(client.shared, packet[33:57], packet[57:]) or b""
 

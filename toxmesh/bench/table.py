@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.bench.suite import Measured
+from toxmesh.bench.suite import Measured
 
 BARS = {
     "ping": 0.5,
