@@ -19,8 +19,7 @@ class Lane:
         self.outlet: Outlet | None = None
         self.queue = WaitingQueue(drops)
         self.items: list[Any] = []
-        """Source and datagram in turn: this lane's part of the batch that is being sorted. Views of
-        the receive slots: they are valid until `deliver`."""
+        """Source and datagram in turn: this lane's part of the batch that is being sorted."""
         self._drops = drops
         self._sizes: dict[int, int] = {}  # datagrams of each frame on its way
 

@@ -6,23 +6,12 @@ least, as long as that class has more than its share; every drop is counted `que
 
 from collections import Counter, deque
 
+from core.link.dispatch import CLASS_OF, CLASSES
+
 LIMIT = 8192  # datagrams for one worker: some 50 ms of its work
 BATCH = 64
 
-CLASSES = ("query", "onion", "announce", "other")
-"""From the class that is dropped first to the one that is dropped last (SECURITY R-06)."""
-
 _RESERVE = 8  # each class keeps a share of 1/8 however many there are of the others
-
-_QUERY, _ONION, _ANNOUNCE, _OTHER = range(4)
-CLASS_OF = [_OTHER] * 256
-"""Class by kind."""
-for _kind in (0x00, 0x02):  # requests of strangers: they ask again, and others can answer
-    CLASS_OF[_kind] = _QUERY
-for _kind in (0x80, 0x81, 0x82, 0x8C, 0x8D, 0x8E):
-    CLASS_OF[_kind] = _ONION
-for _kind in (0x83, 0x85, 0x87, 0x90, 0x91, 0x92, 0x93, 0x95, 0x97):
-    CLASS_OF[_kind] = _ANNOUNCE
 
 Entry = tuple[int, bytes, bytes]
 """Index of the socket, source, datagram."""
@@ -48,12 +37,12 @@ class WaitingQueue:
         if self._count > self._limit:
             self._shed()
 
-    def put_all(self, socket: int, items: list[memoryview]) -> None:
-        """Appends copies of datagrams: source and datagram in turn, as views of receive slots."""
+    def put_all(self, socket: int, items: list[bytes]) -> None:
+        """Appends datagrams: source and datagram in turn."""
         rows = self._rows
         pairs = iter(items)
         for source, packet in zip(pairs, pairs, strict=False):
-            rows[CLASS_OF[packet[0]]].append((socket, bytes(source), bytes(packet)))
+            rows[CLASS_OF[packet[0]]].append((socket, source, packet))
         self._count += len(items) >> 1
         while self._count > self._limit:
             self._shed()

@@ -1,15 +1,18 @@
 """Datagrams in batches of up to 64: one system call each for reading and for sending a batch.
 
 `recvmmsg` and `sendmmsg` are called through cffi's ABI mode, which needs no compiler; where they
-cannot be reached, `recvfrom` and `sendto` take over behind the same names. Slots are made once:
-a datagram costs no allocation but the bytes that its reader takes out of its slot.
+cannot be reached, `recvmsg` and `sendto` take over behind the same names. The memory for a batch is
+made once: a datagram costs no allocation but its own bytes, and the work for one is shared by all.
 """
 
 import errno
 import select
 import socket
 import struct
+from array import array
 from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 from core.endpoint import SOCKADDR4_SIZE, SOCKADDR6_SIZE, Endpoint
@@ -17,8 +20,8 @@ from core.module import LocalError
 
 BATCH = 64  # datagrams: beyond this the cost of the system call no longer falls
 SLOT_SIZE = 2048  # c-toxcore network.h: MAX_UDP_PACKET_SIZE
-_NAME_SIZE = 32  # bytes kept for an address: the 28 of IPv6 and room to align
 _SIZE_T: Literal["L"] = "L"  # Linux: size_t is an unsigned long
+_STARTS = range(0, BATCH * SLOT_SIZE, SLOT_SIZE)
 _WRITABLE_WAIT_MS = 20  # how long a full socket buffer may delay a batch
 
 _DECLARATIONS = """
@@ -61,13 +64,14 @@ def name_size(family: int) -> int:
 class Receiver(Protocol):
     """Reads one UDP socket."""
 
-    names: list[memoryview]
-    """Source of each datagram of the batch, in the form of an Endpoint."""
-    window: memoryview
-    """All slots in a row: datagram i begins at i * SLOT_SIZE."""
+    full: bool
+    """Whether the last batch was a full one, so that there may be more."""
 
-    def receive(self) -> list[int]:
-        """Reads what is there without waiting and returns the sizes; -1: it was too long."""
+    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Reads up to 64 datagrams without waiting: they, and the Endpoint of each one's source.
+
+        Those that are empty or too long for a slot are left out and counted.
+        """
         ...
 
 
@@ -75,69 +79,94 @@ class Sender(Protocol):
     """Sends on one UDP socket; a batch leaves when it is full or flushed."""
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
-        """Puts a datagram into the next slot."""
+        """Adds a datagram to the batch."""
         ...
 
     def flush(self) -> int:
-        """Sends what was put in and returns how many datagrams left."""
+        """Sends the batch and returns how many datagrams left."""
         ...
 
 
-class _Slots:
-    """64 message headers with their buffers, as memory that the kernel and Python share."""
+class _Headers:
+    """64 message headers and their buffers, as memory that the kernel and Python share.
 
-    def __init__(self, ffi: Any, size: int) -> None:
+    The address of message i begins at i * the size of an Endpoint, so that all addresses of a batch
+    are read or written as one piece.
+    """
+
+    def __init__(self, ffi: Any, name_size: int) -> None:
         self.payload = ffi.new("unsigned char[]", BATCH * SLOT_SIZE)
-        self.name = ffi.new("unsigned char[]", BATCH * _NAME_SIZE)
+        self.names = ffi.new("unsigned char[]", BATCH * name_size)
         self.vectors = ffi.new("struct iovec[]", BATCH)
         self.headers = ffi.new("struct mmsghdr[]", BATCH)
         for i in range(BATCH):
             self.vectors[i].iov_base = self.payload + i * SLOT_SIZE
             self.vectors[i].iov_len = SLOT_SIZE
             header = self.headers[i].msg_hdr
-            header.msg_name = self.name + i * _NAME_SIZE
-            header.msg_namelen = size
+            header.msg_name = self.names + i * name_size
+            header.msg_namelen = name_size
             header.msg_iov = self.vectors + i
             header.msg_iovlen = 1
-        self.window = memoryview(ffi.buffer(self.payload)).cast("B")
-        self.name_window = memoryview(ffi.buffer(self.name)).cast("B")
         header_size = ffi.sizeof("struct mmsghdr")
         words = memoryview(ffi.buffer(self.headers)).cast("B").cast("I")
         self.lengths = words[ffi.offsetof("struct mmsghdr", "msg_len") // 4 :: header_size // 4]
         self.flags = words[ffi.offsetof("struct msghdr", "msg_flags") // 4 :: header_size // 4]
-        sizes = memoryview(ffi.buffer(self.vectors)).cast("B").cast(_SIZE_T)
-        self.sizes = sizes[1::2]  # iov_len of each slot
+        vectors = memoryview(ffi.buffer(self.vectors)).cast("B").cast(_SIZE_T)
+        self.bases = vectors[0::2]  # iov_base of each message
+        self.sizes = vectors[1::2]  # iov_len
 
 
 class BatchReceiver:
     """Reads one UDP socket by recvmmsg."""
 
-    def __init__(self, fd: int, family: int) -> None:
+    def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
         assert _door is not None
-        self._ffi, self._library = _door
+        ffi, library = _door
         size = name_size(family)
-        self._slots = _Slots(self._ffi, size)
+        self._memory = _Headers(ffi, size)
         self._fd = fd
-        self._lengths = self._slots.lengths
-        self._flags = self._slots.flags
-        self._headers = self._slots.headers
-        self._call = self._library.recvmmsg
-        self._none = self._ffi.NULL
-        self.window = self._slots.window
-        row = self._slots.name_window
-        self.names = [row[i * _NAME_SIZE : i * _NAME_SIZE + size] for i in range(BATCH)]
+        self._drops = drops
+        self._headers = self._memory.headers
+        self._lengths = self._memory.lengths
+        self._payload = ffi.buffer(self._memory.payload)  # a slice of it is bytes: one copy
+        self._names = ffi.buffer(self._memory.names)
+        self._name_size = size
+        self._split = [struct.Struct(f"{size}s" * count) for count in range(BATCH + 1)]
+        self._call = library.recvmmsg
+        self._none = ffi.NULL
+        self.full = False
 
-    def receive(self) -> list[int]:
-        """Reads up to 64 datagrams without waiting and returns their sizes."""
+    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Reads up to 64 datagrams without waiting: they, and the source of each."""
         count = self._call(self._fd, self._headers, BATCH, socket.MSG_DONTWAIT, self._none)
         if count <= 0:
-            return []
+            self.full = False
+            return (), ()
+        self.full = count == BATCH
         sizes: list[int] = self._lengths[:count].tolist()
-        if SLOT_SIZE in sizes:
-            for i, size in enumerate(sizes):
-                if size == SLOT_SIZE and self._flags[i] & socket.MSG_TRUNC:
-                    sizes[i] = -1
-        return sizes
+        payload = self._payload
+        packets = [payload[at : at + size] for at, size in zip(_STARTS, sizes, strict=False)]
+        sources = self._split[count].unpack(self._names[: count * self._name_size])
+        if 0 in sizes or SLOT_SIZE in sizes:
+            return self._sift(packets, sources, sizes)
+        return packets, sources
+
+    def _sift(
+        self, packets: list[bytes], sources: tuple[bytes, ...], sizes: list[int]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Leaves out what is empty or was cut off."""
+        good_packets: list[bytes] = []
+        good_sources: list[bytes] = []
+        flags = self._memory.flags[: len(sizes)].tolist()
+        for packet, source, size, flag in zip(packets, sources, sizes, flags, strict=True):
+            if not size:
+                self._drops["empty"] += 1
+            elif flag & socket.MSG_TRUNC:
+                self._drops["too_long"] += 1
+            else:
+                good_packets.append(packet)
+                good_sources.append(source)
+        return good_packets, good_sources
 
 
 class BatchSender:
@@ -149,39 +178,51 @@ class BatchSender:
         assert _door is not None
         self._wait_ms = wait_ms
         self._ffi, self._library = _door
-        self._size = name_size(family)
-        self._slots = _Slots(self._ffi, self._size)
+        size = name_size(family)
+        self._memory = _Headers(self._ffi, size)
         self._fd = fd
         self._drops = drops
-        self._headers = self._slots.headers
+        self._headers = self._memory.headers
         self._call = self._library.sendmmsg
-        self._sizes = self._slots.sizes
-        self._window = self._slots.window
-        self._name_window = self._slots.name_window
-        self._count = 0
+        self._bases = self._memory.bases
+        self._sizes = self._memory.sizes
+        self._base = int(self._ffi.cast("size_t", self._memory.payload))
+        self._payload = memoryview(self._ffi.buffer(self._memory.payload)).cast("B")
+        self._names = memoryview(self._ffi.buffer(self._memory.names)).cast("B")
+        self._endpoints: list[bytes] = []
+        self._packets: list[bytes] = []
         self.sent = 0
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
-        """Puts a datagram into the next slot; sends the batch when that was the last one."""
-        count = self._count
-        size = len(packet)
-        if size > SLOT_SIZE:
-            raise LocalError(f"a datagram of {size} bytes is greater than {SLOT_SIZE}")
-        start = count * SLOT_SIZE
-        self._window[start : start + size] = packet
-        start = count * _NAME_SIZE
-        self._name_window[start : start + self._size] = endpoint
-        self._sizes[count] = size
-        self._count = count + 1
-        if count == BATCH - 1:
+        """Adds a datagram to the batch; sends it when that was the last one."""
+        if len(packet) > SLOT_SIZE:
+            raise LocalError(f"a datagram of {len(packet)} bytes is greater than {SLOT_SIZE}")
+        packets = self._packets
+        packets.append(packet)
+        self._endpoints.append(endpoint)
+        if len(packets) == BATCH:
             self.flush()
 
     def flush(self) -> int:
-        """Sends what was put in and returns how many datagrams left; others are counted drops."""
-        total = self._count
+        """Sends the batch and returns how many datagrams left; others are counted drops.
+
+        All payloads become one piece, and so do all addresses: a batch is laid out in a handful of
+        copies however many datagrams it has.
+        """
+        packets = self._packets
+        total = len(packets)
         if not total:
             return 0
-        self._count = 0
+        sizes = array(_SIZE_T, map(len, packets))
+        data = b"".join(packets)
+        names = b"".join(self._endpoints)
+        packets.clear()
+        self._endpoints.clear()
+        self._payload[: len(data)] = data
+        self._names[: len(names)] = names
+        self._sizes[:total] = sizes
+        offsets = accumulate(sizes[:-1], initial=self._base)
+        self._bases[:total] = array(_SIZE_T, offsets)
         done = left = 0
         waited = False
         while done < total:
@@ -234,27 +275,32 @@ def _from_endpoint(endpoint: bytes) -> tuple[Any, ...]:
 
 
 class SingleReceiver:
-    """Reads one UDP socket by recvfrom_into: for systems without recvmmsg."""
+    """Reads one UDP socket by recvmsg: for systems without recvmmsg."""
 
-    def __init__(self, fd: int, family: int) -> None:
+    def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
         self._socket = socket.socket(fileno=fd, family=family, type=socket.SOCK_DGRAM)
-        self._buffer = bytearray(BATCH * SLOT_SIZE)
-        self.window = memoryview(self._buffer)
-        self.names = [memoryview(b"")] * BATCH
+        self._drops = drops
+        self.full = False
 
-    def receive(self) -> list[int]:
-        """Reads up to 64 datagrams without waiting and returns their sizes."""
-        sizes: list[int] = []
-        while len(sizes) < BATCH:
-            i = len(sizes)
-            slot = self.window[i * SLOT_SIZE : (i + 1) * SLOT_SIZE]
+    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Reads up to 64 datagrams without waiting: they, and the source of each."""
+        packets: list[bytes] = []
+        sources: list[bytes] = []
+        for count in range(BATCH):
             try:
-                size, _, flags, address = self._socket.recvmsg_into([slot], 0, socket.MSG_DONTWAIT)
+                packet, _, flags, address = self._socket.recvmsg(SLOT_SIZE, 0, socket.MSG_DONTWAIT)
             except OSError:
-                break
-            sizes.append(-1 if flags & socket.MSG_TRUNC else size)
-            self.names[i] = memoryview(_to_endpoint(address))
-        return sizes
+                self.full = False
+                return packets, sources
+            self.full = count == BATCH - 1
+            if not packet:
+                self._drops["empty"] += 1
+            elif flags & socket.MSG_TRUNC:
+                self._drops["too_long"] += 1
+            else:
+                packets.append(packet)
+                sources.append(_to_endpoint(address))
+        return packets, sources
 
 
 class SingleSender:
@@ -290,9 +336,9 @@ class SingleSender:
         return left
 
 
-def receiver(fd: int, family: int) -> Receiver:
-    """Makes the best receiver there is for a UDP descriptor."""
-    return BatchReceiver(fd, family) if _door else SingleReceiver(fd, family)
+def receiver(fd: int, family: int, drops: Counter[str]) -> Receiver:
+    """Makes the best receiver there is for a UDP descriptor; `drops` gets what it leaves out."""
+    return BatchReceiver(fd, family, drops) if _door else SingleReceiver(fd, family, drops)
 
 
 def sender(fd: int, family: int, drops: Counter[str], wait_ms: int = _WRITABLE_WAIT_MS) -> Sender:
