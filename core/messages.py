@@ -125,7 +125,7 @@ class DataAsked(NamedTuple):
     sendback: bytes  # of the forwarding node; empty: not forwarded
     shared: bytes  # combined key with the requester
     requester: bytes
-    body: bytes  # opened, without the ping id at its end; begins with the data key
+    body: bytes  # opened (of a store both boxes), without the ping id; begins with the data key
     ping_id: bytes  # 8 bytes
 
     def __repr__(self) -> str:

@@ -39,7 +39,7 @@ class Answers:
         if sender == self._own_key:
             self._out.drops["dht_own_key"] += 1
             return
-        shared = self._keys.get(sender)
+        shared = self._keys.sender(sender)
         if shared is None:
             self._out.drops["dht_weak_key"] += 1
             return
@@ -65,7 +65,7 @@ class Answers:
         if sender == self._own_key:
             self._out.drops["dht_own_key"] += 1
             return
-        shared = self._keys.get(sender)
+        shared = self._keys.sender(sender)
         if shared is None:
             self._out.drops["dht_weak_key"] += 1
             return

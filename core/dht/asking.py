@@ -84,7 +84,7 @@ class Asker:
         if not asked.expects(sender, source, now):
             self._out.drops["dht_unasked"] += 1
             return None
-        shared = self._keys.get(sender)
+        shared = self._keys.sender(sender)
         plain = None if shared is None else open_sealed(shared, packet[33:57], packet[57:])
         if plain is None:
             self._out.drops["dht_box"] += 1

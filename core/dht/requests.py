@@ -68,7 +68,7 @@ class DhtRequests:
 
     def _open(self, packet: bytes, now: float) -> None:
         sender = packet[33:65]
-        shared = None if sender == self._own_key else self._keys.get(sender)
+        shared = None if sender == self._own_key else self._keys.sender(sender)
         plain = None if shared is None else open_sealed(shared, packet[65:89], packet[89:])
         if plain is None:
             self._out.drops["dht_box"] += 1

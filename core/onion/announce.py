@@ -75,7 +75,7 @@ class Announces:
     def _open(self, packet: bytes, source: Endpoint, now: float) -> None:
         end = len(packet) - RETURN_3
         requester = packet[25:57]
-        shared = self._shared.get(requester)
+        shared = self._shared.sender(requester)
         if shared is None:
             return self._refuse("weak_key")
         plain = open_sealed(shared, packet[1:25], packet[57:end])

@@ -53,17 +53,37 @@ class DataAnnounces:
         if not MIN_REQUEST <= len(packet) <= MAX_REQUEST:
             raise ProtocolViolation("data_announce_size")
         requester = packet[1:33]
-        shared = self._shared.get(requester)
+        shared = self._shared.sender(requester)
         if shared is None:
             raise ProtocolViolation("weak_key")
         plain = open_sealed(shared, packet[33:57], packet[57:])
         if plain is None:
             raise ProtocolViolation("data_announce_not_opened")
-        asked = DataAsked(packet[0], source, sendback, shared, requester, plain[:-8], plain[-8:])
+        body = plain[:-8]
+        if packet[0] == STORE_REQUEST:
+            body = self._open_store(body)
+        asked = DataAsked(packet[0], source, sendback, shared, requester, body, plain[-8:])
         table = self._context.slots.get("onion")
         if table is not None and table.shards[plain[8]] != self._context.shard:
             return self._out.tell("onion", plain[:32], asked)
         return self.handle_asked(asked, now)
+
+    def _open_store(self, body: bytes) -> bytes:
+        """Opens the inner box of a store request: returns data key, token, timeout, type, content.
+
+        Done where the request arrives, so that the data key too is a sender's key: a new one waits
+        its turn, and the owner of the entry computes nothing.
+        """
+        key = body[:32]
+        if len(body) < 32 + 24 + 16 + _STORE_HEAD:
+            raise ProtocolViolation("data_store_size")
+        shared = self._shared.sender(key)
+        if shared is None:
+            raise ProtocolViolation("weak_key")
+        plain = open_sealed(shared, body[32:56], body[56:])
+        if plain is None:
+            raise ProtocolViolation("data_store_not_opened")
+        return key + plain
 
     def handle_asked(self, asked: DataAsked, now: float) -> None:
         """Answers a request whose data key this shard owns."""
@@ -117,21 +137,12 @@ class DataAnnounces:
         return body[:32] + b"\x01" + entry.data
 
     def _store(self, asked: DataAsked, now: float) -> bytes:
-        """Body: data key, nonce, and boxed by the data key: token, timeout, type, content.
+        """Body: data key, and what the data key's box had in it: token, timeout, type, content.
 
         The box proves that the requester owns the data key. Type 0 stores the content, type 1 keeps
         alive what has this hash; another hash deletes what is stored (c-toxcore announce.c).
         """
-        body = asked.body
-        key = body[:32]
-        if len(body) < 32 + 24 + 16 + _STORE_HEAD:
-            raise ProtocolViolation("data_store_size")
-        shared = self._shared.get(key)
-        if shared is None:
-            raise ProtocolViolation("weak_key")
-        plain = open_sealed(shared, body[32:56], body[56:])
-        if plain is None:
-            raise ProtocolViolation("data_store_not_opened")
+        key, plain = asked.body[:32], asked.body[32:]
         if not self._tokens.check(plain[:32], self._proof(asked), now):
             raise ProtocolViolation("data_token")
         granted = min(int.from_bytes(plain[32:36], "big"), self._longest_life(now))

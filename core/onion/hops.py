@@ -59,7 +59,7 @@ class OnionHops:
         size = len(packet)
         if not MIN_REQUEST_0 <= size <= MAX_PACKET:
             return self._refuse("onion_size")
-        shared = self.shared.get(packet[25:57])
+        shared = self.shared.sender(packet[25:57])
         if shared is None:
             return self._refuse("weak_key")
         nonce = packet[1:25]
@@ -79,7 +79,7 @@ class OnionHops:
         size = len(packet)
         if not MIN_REQUEST_1 <= size <= MAX_PACKET:
             return self._refuse("onion_size")
-        shared = self.shared.get(packet[25:57])
+        shared = self.shared.sender(packet[25:57])
         if shared is None:
             return self._refuse("weak_key")
         nonce = packet[1:25]
@@ -100,7 +100,7 @@ class OnionHops:
         size = len(packet)
         if not MIN_REQUEST_2 <= size <= MAX_PACKET:
             return self._refuse("onion_size")
-        shared = self.shared.get(packet[25:57])
+        shared = self.shared.sender(packet[25:57])
         if shared is None:
             return self._refuse("weak_key")
         end = size - RETURN_2

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from core import crypto
-from core.crypto import KeyPair, Nonce, SecretKey, SharedKey, SharedKeys
+from core.crypto import KeyMiss, KeyPair, Nonce, SecretKey, SharedKey, SharedKeys
 from core.entropy import SeededEntropy, SystemEntropy
 
 # "Cryptography in NaCl", section 10: the box of its worked example.
@@ -68,11 +68,55 @@ def test_a_box_opens_with_the_key_of_the_other_side() -> None:
     assert ours == crypto.precompute(bob.secret, alice.public)
 
 
-@pytest.mark.parametrize("point", [bytes(32), b"\x01" + bytes(31)])
+@pytest.mark.parametrize("point", sorted(crypto.LOW_ORDER))
 def test_a_key_of_low_order_has_no_combined_key(point: bytes) -> None:
     secret = KeyPair.generate(SeededEntropy(2)).secret
     assert crypto.precompute(secret, point) is None
-    assert SharedKeys(secret).get(point) is None
+    assert crypto._agree_public(secret.reveal(), point) is None
+    keys = SharedKeys(secret)
+    keys.deferring = True
+    assert keys.get(point) is None
+    assert keys.sender(point) is None  # at once: there is nothing to compute
+    assert (keys.misses, len(keys)) == (0, 0)
+
+
+def test_the_neighbours_of_low_order_keys_are_keys_like_others() -> None:
+    secret = KeyPair.generate(SeededEntropy(2)).secret
+    around = set()
+    for point in crypto.LOW_ORDER:
+        number = int.from_bytes(point, "little")
+        for other in (number + 1, number - 1, number ^ 1 << 254):
+            around.add((other % 2**256).to_bytes(32, "little"))
+    assert len(around - crypto.LOW_ORDER) > 20
+    for key in around - crypto.LOW_ORDER:
+        assert crypto.precompute(secret, key) is not None, key.hex()
+
+
+def test_both_ways_to_libsodium_agree_on_keys() -> None:
+    entropy = SeededEntropy(4)
+    for _ in range(20):
+        secret, other = entropy.bytes(32), entropy.bytes(32)
+        public = crypto._public_half_public(other)
+        assert KeyPair.from_secret(other).public == public
+        assert crypto.precompute(SecretKey(secret), public) == crypto._agree_public(secret, public)
+    for size in (0, 31, 33):
+        assert crypto.precompute(SecretKey(secret), bytes(range(1, 1 + size))) is None
+        assert crypto._agree_public(secret, bytes(range(1, 1 + size))) is None
+
+
+def test_a_way_to_libsodium_that_gives_other_bytes_is_not_taken() -> None:
+    bindings = crypto._BINDINGS
+    assert crypto._same_bytes(bindings, bindings)
+    key = SharedKey(bytes(32))
+    wrong = (
+        bindings._replace(seal=lambda shared, nonce, plain: bytes(16) + plain),
+        bindings._replace(open=lambda shared, nonce, sealed: sealed[16:]),
+        bindings._replace(agree=lambda secret, public: key),
+        bindings._replace(agree=lambda secret, public: None),
+        bindings._replace(public_half=lambda secret: crypto.PublicKey(secret)),
+    )
+    for backend in wrong:
+        assert not crypto._same_bytes(backend, bindings)
 
 
 def test_a_nonce_is_a_big_endian_number_that_wraps() -> None:
@@ -115,6 +159,37 @@ def test_the_key_cache_is_bounded_and_keeps_what_is_used() -> None:
         assert len(cache) <= 10
     assert cache.misses == 41
     assert cache.known(favourite) == cache.get(favourite)
+
+
+def test_a_key_stands_in_one_generation_alone() -> None:
+    entropy = SeededEntropy(3)
+    cache = SharedKeys(KeyPair.generate(entropy).secret, capacity=10)
+    publics = [KeyPair.generate(entropy).public for _ in range(6)]
+    for public in publics:
+        cache.get(public)  # the sixth makes the first five old
+    assert len(cache) == 6
+    for public in publics:
+        cache.get(public)
+    assert len(cache._young.keys() & cache._old.keys()) == 0
+    assert (len(cache), cache.misses) == (6, 6)
+
+
+def test_a_sender_s_new_key_waits_while_deferring_and_is_then_computed() -> None:
+    entropy = SeededEntropy(5)
+    cache = SharedKeys(KeyPair.generate(entropy).secret, capacity=4)
+    public = KeyPair.generate(entropy).public
+    cache.deferring = True
+    with pytest.raises(KeyMiss):
+        cache.sender(public)
+    assert (cache.misses, len(cache)) == (0, 0)
+    cache.deferring = False
+    shared = cache.sender(public)
+    assert shared is not None
+    cache.deferring = True
+    for _ in range(3):
+        cache.get(KeyPair.generate(entropy).public)  # our own requests compute all the same
+    assert cache.sender(public) == shared  # known, though of the older generation
+    assert cache.misses == 4
 
 
 def test_entropy_hands_out_each_byte_once_and_never_twice_after_a_fork() -> None:

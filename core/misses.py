@@ -1,0 +1,73 @@
+"""Datagrams whose sender's key has to be computed first: they wait while known keys are served.
+
+A combined key costs as much as ten answers, so a flood of new keys must not stand before those who
+are known. Whoever runs a module catches `KeyMiss`, puts the datagram here, and gives it to the
+module again when the batch is done and there is time for a few multiplications.
+"""
+
+from collections import Counter, deque
+from typing import NamedTuple
+
+from core.endpoint import Endpoint, prefix_of
+
+CAPACITY = 1024  # 32 ms of multiplications at 31 us each
+SHARE = 64  # a sixteenth of all, for one /24 or /64
+
+
+class Waiting(NamedTuple):
+    """One datagram, as it came."""
+
+    socket: int  # index of the socket that it came to
+    source: Endpoint
+    packet: bytes
+
+
+class Misses:
+    """A queue of such datagrams, first come first served, bounded in all and per source prefix.
+
+    When it is full, or the sender's prefix has filled its share, the new datagram is refused and
+    counted (`new_key:all`, `new_key:prefix`): a flood from one prefix takes no place of others.
+    """
+
+    __slots__ = ("_capacity", "_drops", "_queue", "_share", "_taken")
+
+    def __init__(
+        self, drops: Counter[str], capacity: int = CAPACITY, share: int = SHARE
+    ) -> None:
+        self._drops = drops
+        self._capacity = capacity
+        self._share = share
+        self._queue: deque[Waiting] = deque()
+        self._taken: dict[bytes, int] = {}  # places by prefix; none without a place
+
+    def put(self, socket: int, source: Endpoint, packet: bytes) -> bool:
+        """Keeps a datagram; False (and counted) if there is no place for it."""
+        prefix = prefix_of(source)
+        taken = self._taken.get(prefix, 0)
+        if taken >= self._share:
+            self._drops["new_key:prefix"] += 1
+            return False
+        queue = self._queue
+        if len(queue) >= self._capacity:
+            self._drops["new_key:all"] += 1
+            return False
+        self._taken[prefix] = taken + 1
+        queue.append(Waiting(socket, source, packet))
+        return True
+
+    def take(self, count: int) -> list[Waiting]:
+        """Returns up to `count` datagrams, oldest first, and forgets them."""
+        queue = self._queue
+        rows = [queue.popleft() for _ in range(min(count, len(queue)))]
+        taken = self._taken
+        for row in rows:
+            prefix = prefix_of(row.source)
+            left = taken[prefix] - 1
+            if left:
+                taken[prefix] = left
+            else:
+                del taken[prefix]
+        return rows
+
+    def __len__(self) -> int:
+        return len(self._queue)
