@@ -6,20 +6,14 @@ module again when the batch is done and there is time for a few multiplications.
 """
 
 from collections import Counter, deque
-from typing import NamedTuple
 
 from core.endpoint import Endpoint, prefix_of
 
 CAPACITY = 1024  # 32 ms of multiplications at 31 us each
 SHARE = 64  # a sixteenth of all, for one /24 or /64
 
-
-class Waiting(NamedTuple):
-    """One datagram, as it came."""
-
-    socket: int  # index of the socket that it came to
-    source: Endpoint
-    packet: bytes
+Waiting = tuple[int, Endpoint, bytes]
+"""One datagram as it came: index of its socket, source, bytes."""
 
 
 class Misses:
@@ -52,16 +46,18 @@ class Misses:
             self._drops["new_key:all"] += 1
             return False
         self._taken[prefix] = taken + 1
-        queue.append(Waiting(socket, source, packet))
+        queue.append((socket, source, packet))
         return True
 
     def take(self, count: int) -> list[Waiting]:
         """Returns up to `count` datagrams, oldest first, and forgets them."""
         queue = self._queue
-        rows = [queue.popleft() for _ in range(min(count, len(queue)))]
         taken = self._taken
-        for row in rows:
-            prefix = prefix_of(row.source)
+        rows: list[Waiting] = []
+        while queue and len(rows) < count:
+            row = queue.popleft()
+            rows.append(row)
+            prefix = prefix_of(row[1])
             left = taken[prefix] - 1
             if left:
                 taken[prefix] = left
