@@ -50,7 +50,7 @@ class Broker:
         self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
         info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
         sockets = list(zip(start.udp, start.families, strict=True))
-        self._udp = UdpSide(sockets, info, self.drops)
+        self._udp = UdpSide(sockets, info, self.drops, start.dispatch == "kernel")
         self._ready: dict[int, None] = {}  # sockets that have more than their share
         self._more_frames = False
         self._next_beat = 0.0

@@ -116,7 +116,7 @@ class Child:
     def __init__(self, role: str, shard: int, core: int | None) -> None:
         self.role = role
         self.shard = shard
-        self.name = role if role == "broker" else f"{role}.{shard}"
+        self.name = role if role == "broker" and not shard else f"{role}.{shard}"
         self.core = core
         self.state = State.DOWN
         self.restarts = 0

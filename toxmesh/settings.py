@@ -38,6 +38,8 @@ class Settings:
     relay_per_address: int = 64  # of them from one address; 0: no limit
     relay_per_prefix: int = 256  # and from one /24 or /64; 0: no limit
     workers: Mapping[str, int] = field(default_factory=_default_workers)  # by role; 0: off
+    dispatch: str = "kernel"  # who gives workers their datagrams: the kernel or the broker
+    brokers: int = 1  # that read UDP, where the broker dispatches; the first has all TCP
     dev: bool = False
     log_level: str = "info"  # debug, info, warning or error
     log_format: str = "text"  # or json

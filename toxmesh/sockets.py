@@ -3,11 +3,15 @@
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core import endpoint
+from core.link import dispatch
+from core.link.dispatch import Lane
+from core.slots import SlotTable
 from toxmesh.settings import PORT_RANGE
 
 _BUFFER = 4 << 20  # bytes; the kernel gives less where net.core.rmem_max says so
@@ -32,11 +36,84 @@ class NodeSockets:
     tcp: list[socket.socket] = field(default_factory=list)
     udp_port: int = 0  # 0: off
     tcp_ports: tuple[int, ...] = ()
+    lanes: dict[Lane, list[socket.socket]] = field(default_factory=dict)
+    """Kernel dispatch: the sockets of each lane, one for each of `udp` and in that order."""
+    readers: list[list[socket.socket]] = field(default_factory=list)
+    """Several brokers: the sockets of each one but the first, in the order of `udp`."""
 
     def close(self) -> None:
         """Closes all of them."""
+        self._close_groups()
         for row in self.udp + self.tcp:
             row.close()
+
+    def _close_groups(self) -> None:
+        for rows in [*self.lanes.values(), *self.readers]:
+            for row in rows:
+                row.close()
+        self.lanes = {}
+        self.readers = []
+
+    def _join(self, main: socket.socket) -> socket.socket:
+        """Binds one more socket to the address of `main`. Raises OSError.
+
+        `main` was bound alone, which fails where another process has the port; now it is shared.
+        """
+        main.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        host, port = main.getsockname()[:2]
+        return _bind(socket.SOCK_DGRAM, host, port, shared=True)
+
+    def dispatch_by_kernel(self, tables: Mapping[str, SlotTable]) -> str:
+        """Gives each lane sockets of its own, which the kernel fills.
+
+        Returns why that cannot be, or nothing; then all is as before and the broker has to dispatch.
+        """
+        try:
+            for lane in dispatch.lanes(tables):
+                self.lanes[lane] = []
+                for main in self.udp:
+                    self.lanes[lane].append(self._join(main))
+            if self.lanes:
+                code = dispatch.program(tables)
+                for main in self.udp:
+                    dispatch.attach(main, code)
+        except OSError as error:
+            self._close_groups()
+            return (error.strerror or "it is not supported").lower()
+        return ""
+
+    def share_among_brokers(self, count: int) -> None:
+        """Makes sockets for `count` brokers; the kernel spreads senders over them.
+
+        Raises BindError where the system cannot do that.
+        """
+        try:
+            for _ in range(count - 1):
+                self.readers.append([])
+                for main in self.udp:
+                    self.readers[-1].append(self._join(main))
+        except OSError as error:
+            self._close_groups()
+            reason = (error.strerror or "?").lower()
+            raise BindError(
+                f"{count} brokers cannot share UDP port {self.udp_port} ({reason}); set brokers = 1"
+            ) from None
+
+    def kernel_drops(self) -> Counter[str]:
+        """Returns how many datagrams the kernel dropped for want of room, by reader and class."""
+        rows = [("kernel_full:broker", row) for row in self.udp]
+        rows += [("kernel_full:broker", row) for group in self.readers for row in group]
+        rows += [
+            (f"kernel_full:{lane.role}:{lane.name}", row)
+            for lane, group in self.lanes.items()
+            for row in group
+        ]
+        result: Counter[str] = Counter()
+        for reason, row in rows:
+            count = dispatch.kernel_drops(row)
+            if count:
+                result[reason] += count
+        return result
 
     def families(self) -> tuple[int, ...]:
         """Returns the address family of each UDP socket."""
@@ -52,8 +129,13 @@ class NodeSockets:
         return texts
 
 
-def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
-    """Binds one socket. Never SO_REUSEPORT: it would hide that another process has the port."""
+def _bind(
+    kind: socket.SocketKind, host: str, port: int, shared: bool = False
+) -> socket.socket:
+    """Binds one socket; `shared`: beside others of this node on the same port.
+
+    The first is never bound with SO_REUSEPORT: it would hide that another process has the port.
+    """
     version = ipaddress.ip_address(host).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     row = socket.socket(family, kind)
@@ -72,6 +154,8 @@ def _bind(kind: socket.SocketKind, host: str, port: int) -> socket.socket:
                 row.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # LAN discovery
         else:
             row.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT alone
+        if shared:
+            row.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         row.bind((host, port))
         if kind == socket.SOCK_STREAM:
             row.listen(_BACKLOG)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from toxmesh import __version__
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
 
-def _row(child: Child, queues: dict[str, int], now: float) -> dict[str, Any]:
+def _row(child: Child, queues: Counter[str], now: float) -> dict[str, Any]:
     return {
         "name": child.name,
         "role": child.role,
@@ -20,7 +21,7 @@ def _row(child: Child, queues: dict[str, int], now: float) -> dict[str, Any]:
         "state": child.state.value,
         "core": child.core,
         "restarts": child.restarts,
-        "queue": queues.get(child.name, 0),
+        "queue": queues[child.name],
         "packets_per_s": child.packets_per_s,
         "cpu_percent": child.cpu_percent,
         "rss": child.beat.get("rss", 0),
@@ -42,9 +43,12 @@ def report(node: "Supervisor") -> dict[str, Any]:
     totals.received.update(node.totals.received)
     totals.sent.update(node.totals.sent)
     totals.drops.update(node.totals.drops)
+    totals.drops.update(node.bound.kernel_drops())
     for child in node.children:
         totals.add(child.beat)
-    queues: dict[str, int] = node.children[0].beat.get("queues", {})
+    queues: Counter[str] = Counter()
+    for child in node.children:
+        queues.update(child.beat.get("queues", {}))
     rows = [_row(child, queues, now) for child in node.children]
     kinds = sorted({*totals.received, *totals.sent})
     return {
@@ -59,6 +63,7 @@ def report(node: "Supervisor") -> dict[str, Any]:
             "udp_port": node.bound.udp_port,
             "tcp_ports": list(node.bound.tcp_ports),
             "state_dir": str(node.settings.state_dir),
+            "dispatch": node.dispatch,
         },
         "broker": rows[0],
         "workers": rows[1:],

@@ -123,6 +123,7 @@ class Supervisor:
         self._generation = 0
         self._counts = {role: count for role, count in settings.workers.items() if count}
         self._slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
+        self.dispatch = self._choose_dispatch()
         self.children = self._make_children()
         self._run_dir = _run_directory(settings.state_dir)
         self._selector = selectors.DefaultSelector()
@@ -139,9 +140,22 @@ class Supervisor:
         self._last_turn = time.monotonic()
         self._watch = children.Watch()
 
+    def _choose_dispatch(self) -> str:
+        """Makes the sockets that are shared: those of workers, or else of several brokers."""
+        bound, settings = self.bound, self.settings
+        if not bound.udp:
+            return "broker"
+        if settings.dispatch == "kernel":
+            reason = bound.dispatch_by_kernel(self._slots)
+            if not reason:
+                return "kernel"
+            log.warning("the kernel cannot dispatch UDP (%s), so the broker does", reason)
+        bound.share_among_brokers(settings.brokers)
+        return "broker"
+
     def _make_children(self) -> list[Child]:
         """Makes the places of the node, each with a core of its own where there are enough."""
-        places = [("broker", 0)]
+        places = [("broker", shard) for shard in range(1 + len(self.bound.readers))]
         places += [(role, shard) for role, count in self._counts.items() for shard in range(count)]
         cores = sorted(os.sched_getaffinity(0))
         pinned = not self.settings.dev and len(cores) >= len(places)
@@ -241,7 +255,7 @@ class Supervisor:
         """Starts the process of a place."""
         self._generation += 1
         bound = self.bound
-        udp = tuple(one.fileno() for one in bound.udp)
+        udp, inputs, lanes = self._udp_of(row)
         start = Start(
             name=row.name,
             role=row.role,
@@ -257,8 +271,11 @@ class Supervisor:
             unix_offset=self.started_wall - self.started,
             log_level=self.settings.log_level,
             log_format=self.settings.log_format,
+            dispatch=self.dispatch,
+            lanes=lanes,
             udp=udp,
-            tcp=tuple(one.fileno() for one in bound.tcp) if row.role == "broker" else (),
+            inputs=inputs,
+            tcp=tuple(one.fileno() for one in bound.tcp) if row.name == "broker" else (),
         )
         try:
             row.spawn(start, self._command(row.role), now)
@@ -272,6 +289,34 @@ class Supervisor:
         assert row.channel is not None
         self._selector.register(row.channel.fileno(), selectors.EVENT_READ, self._hears(row))
         self._selector.register(row.pidfd, selectors.EVENT_READ, self._sees_end(row))
+
+    def _udp_of(
+        self, row: Child
+    ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, str], ...]]:
+        """Returns what a child sends on, what it reads, and the lane of each that it reads.
+
+        Whoever has sockets of its own sends on these: they have the port that was asked, and no
+        other process waits for them.
+        """
+        bound = self.bound
+        if row.role == "broker" and row.shard:
+            return tuple(one.fileno() for one in bound.readers[row.shard - 1]), (), ()
+        own = {
+            lane.name: group
+            for lane, group in bound.lanes.items()
+            if (lane.role, lane.shard) == (row.role, row.shard)
+        }
+        inputs = [
+            (one.fileno(), (index, name))
+            for name, group in own.items()
+            for index, one in enumerate(group)
+        ]
+        send = next(iter(own.values()), bound.udp)
+        return (
+            tuple(one.fileno() for one in send),
+            tuple(fd for fd, _ in inputs),
+            tuple(lane for _, lane in inputs),
+        )
 
     def _options(self, row: Child) -> NodeOptions:
         """Returns what the modules of a child are told; nodes are for dht.0 alone."""

@@ -1,13 +1,15 @@
-"""The one loop of a worker: take frames, give them to the module, let the answers leave.
+"""The one loop of a worker: take datagrams and frames, give them to the module, answer.
 
-No threads, no locks, no shared memory. A turn takes at most a few frames, acknowledges them, runs
-timers, sends what was told to other workers and, once a second, tells the supervisor how it is
-going. This is the one place that catches every exception: a datagram that breaks the module is
-dropped and counted `bug`, never given again, and ten in ten seconds end the worker.
+No threads, no locks, no shared memory. A turn reads a fair share of each socket that is ready
+(`workers.datagrams`), takes at most a few frames and acknowledges them, runs timers, sends what was
+told to other workers and, once a second, tells the supervisor how it is going. An exception that
+comes out of the module is caught and counted `bug`; what caused it is never given again, and ten in
+ten seconds end the worker.
 """
 
 import contextlib
 import logging
+import select
 import time
 import traceback
 from collections import deque
@@ -21,14 +23,16 @@ from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
 from core.link import child
 from core.link.descriptors import Channel, ChannelClosed, Note
+from core.link.dispatch import CLASSES, Lane
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
 from core.messages import Bootstrap
 from core.module import Context, LocalError, Module, ProtocolViolation
 from core.wire import WireError
-from workers.outbox import BROKER, WorkerOutbox
+from workers.datagrams import Datagrams
+from workers.outbox import WorkerOutbox
 
 _FRAMES_A_TURN = 4
-_TURNS_WITHOUT_POLL = 16  # of a busy worker, before it looks at the control channel again
+_EVENTS_A_TURN = 64
 _OWN_A_TURN = 1024  # messages to itself in one turn
 _ACK_FRAMES = 2  # acknowledged together: half the messages, and the credit still never runs out
 _ACK_S = 0.02  # how long the last one may stay unacknowledged
@@ -76,17 +80,25 @@ class Host:
         self.out = WorkerOutbox(start.role, start.shard, sockets, self.context.slots)
         self.context.out = self.out
         self.module = create(self.context, self.out)
+        self.datagrams = Datagrams(self.module, self.out, self.context.key_cache(), self._bug)
         self._inlet = Inlet(self._zmq, start.path, self.out.drops)
-        self._poller = zmq.Poller()
-        self._poller.register(self._inlet.socket, zmq.POLLIN)
-        self._poller.register(channel.fileno(), zmq.POLLIN)
+        self._epoll = select.epoll()
+        self._epoll.register(self._inlet.fd, select.EPOLLIN)
+        self._epoll.register(channel.fileno(), select.EPOLLIN)
+        self._reading = False  # whether sockets are watched
+        self._ready: list[int] = []  # sockets that have datagrams, the most valued class first
+        self._rank: dict[int, int] = {}  # of a socket, by its class
+        for fd, (socket, name) in zip(start.inputs, start.lanes, strict=True):
+            lane = Lane(start.role, start.shard, name)
+            self.datagrams.watch(fd, start.families[socket], socket, lane)
+            self._rank[fd] = -CLASSES.index(name)
+        self._more_frames = True
         self._names: dict[int, tuple[str, int]] = {}  # from generation
         self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
         self._acknowledged: dict[int, int] = {}  # generation: sequence last acknowledged
         self._acknowledge_by = 0.0
         self._withheld_since: float | None = None
         self._connected = False  # before the first topology nobody can be told anything
-        self._packets = 0
         self._bugs: deque[float] = deque(maxlen=_BUGS)
         self._bugs_seen: set[tuple[str, str]] = set()
         self._next_beat = 0.0
@@ -95,7 +107,6 @@ class Host:
         self._stopped = False
         self._exit: int | None = None
         # Modules have these or not; whoever has none is not asked.
-        self._handle_packet = self.module.handle_packet
         self._handle_frame: Callable[[int, list[Any], float], None] | None = self._optional(
             "handle_frame"
         )
@@ -116,33 +127,31 @@ class Host:
             self._channel.send("ready", {})
             for note in notes:
                 self._note(note)
-            busy = 0
+            more = True
             while self._exit is None:
-                more = self._turn()
-                busy = busy + 1 if more else 0
-                if not more or busy >= _TURNS_WITHOUT_POLL:
-                    busy = 0
-                    self._wait(0 if more else self._patience())
+                more = self._turn(0.0 if more else self._patience())
         except ChannelClosed:
             log.info("the supervisor is gone, so this worker stops")
             with contextlib.suppress(ChannelClosed):
                 self._finish()
+        self._epoll.close()
         self._inlet.close()
         for box in self.out.mailboxes.values():
             box.connect(None)
         self._zmq.term()
         return self._exit or 0
 
-    def _turn(self) -> bool:
-        """Does one turn; returns whether there is more to do at once."""
+    def _turn(self, patience: float = 0.0) -> bool:
+        """Waits up to `patience` seconds and does one turn; returns whether there is more to do."""
+        self._wait(patience)
         now = time.monotonic()
-        count = 0
-        while count < _FRAMES_A_TURN:
-            frame = self._inlet.receive()
-            if frame is None:
-                break
-            count += 1
-            self._take(frame, now)
+        datagrams = self.datagrams
+        for fd in self._ready:
+            datagrams.read(fd, now)
+        count = self._frames(now) if self._more_frames else 0
+        more = self._more_frames
+        if datagrams.misses:
+            more = datagrams.serve_misses(now) or more
         when = self.module.next_timer()
         if when is not None and when <= now and self._connected:
             self.out.begin(-1)
@@ -154,6 +163,7 @@ class Host:
             self._guard("message", 0, self.module.handle_message, message, now)
         self.out.flush()
         self.out.pump()
+        self._balance(now)
         if self._handled:
             self._acknowledge(now)
         else:
@@ -162,7 +172,57 @@ class Host:
             self._beat(now)
         if self._stop_by is not None and not self._stopped:
             self._stop(now, count == 0)
-        return count == _FRAMES_A_TURN or bool(own)
+        return more or bool(own)
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for datagrams, frames or the supervisor; epoll counts in milliseconds, rounded up.
+
+        ZeroMQ's descriptor tells an edge: once it was ready, frames are taken until none is left.
+        """
+        ready = self._ready
+        ready.clear()
+        for fd, _ in self._epoll.poll(seconds, _EVENTS_A_TURN):
+            if fd in self._rank:
+                ready.append(fd)
+            elif fd == self._inlet.fd:
+                self._more_frames = True
+            else:
+                self._hear()
+        if len(ready) > 1:
+            ready.sort(key=self._rank.__getitem__)
+
+    def _frames(self, now: float) -> int:
+        """Takes a few frames; returns how many."""
+        for count in range(_FRAMES_A_TURN):
+            frame = self._inlet.receive()
+            if frame is None:
+                self._more_frames = False
+                return count
+            self._take(frame, now)
+        return _FRAMES_A_TURN
+
+    def _read_sockets(self, read: bool) -> None:
+        """Begins or stops to read this worker's sockets; meanwhile the kernel keeps datagrams."""
+        if read != self._reading:
+            self._reading = read
+            for fd in self.datagrams.sockets:
+                if read:
+                    self._epoll.register(fd, select.EPOLLIN)
+                else:
+                    self._epoll.unregister(fd)
+
+    def _balance(self, now: float) -> None:
+        """Takes less in while receivers of messages are behind, but not for long."""
+        if self.out.congested:
+            if self._withheld_since is None:
+                self._withheld_since = now
+        else:
+            self._withheld_since = None
+        self._read_sockets(self._connected and self._stop_by is None and not self._withholds(now))
+
+    def _withholds(self, now: float) -> bool:
+        since = self._withheld_since
+        return since is not None and now - since < _WITHHOLD_S
 
     def _take(self, frame: batch.Frame, now: float) -> None:
         """Handles one frame; its sequence is acknowledged at the end of the turn."""
@@ -175,7 +235,7 @@ class Host:
                 self.out.mailboxes[name].acknowledged(frame.items[0])
             return
         if kind == batch.DATAGRAMS:
-            self._datagrams(frame, now)
+            self.datagrams.take(frame.items, frame.socket, now)
         elif kind == batch.MESSAGES:
             self.out.begin(frame.socket - 1)  # where the datagram came to that it is about
             try:
@@ -191,25 +251,6 @@ class Host:
         else:
             self.out.drops["bad_frame"] += 1
         self._handled[frame.generation] = frame.sequence
-
-    def _datagrams(self, frame: batch.Frame, now: float) -> None:
-        """Gives each datagram of a frame to the module and lets the answers leave."""
-        out = self.out
-        out.begin(frame.socket)
-        handle = self._handle_packet
-        items = frame.items
-        self._packets += len(items) >> 1
-        pairs = iter(items)
-        for source, packet in zip(pairs, pairs, strict=False):
-            try:
-                handle(packet, source, now)
-            except WireError as error:
-                out.drops[f"wire:{error.packet}"] += 1
-            except ProtocolViolation as error:
-                out.drops[error.reason] += 1
-            except Exception:  # the one loop that must outlive any packet
-                self._bug(f"0x{packet[0]:02x}", len(packet), now)
-        out.flush()
 
     def _guard(self, what: str, size: int, call: Callable[..., None], *arguments: Any) -> None:
         """Calls the module and counts what it raises, as for datagrams."""
@@ -239,14 +280,7 @@ class Host:
 
     def _acknowledge(self, now: float) -> None:
         """Acknowledges what was handled; the broker waits a moment while others are behind."""
-        broker = self.out.mailboxes.get(BROKER)
-        withhold = False
-        if self.out.congested:
-            if self._withheld_since is None:
-                self._withheld_since = now
-            withhold = now - self._withheld_since < _WITHHOLD_S
-        else:
-            self._withheld_since = None
+        withhold = self._withholds(now)
         if not self._acknowledge_by:
             self._acknowledge_by = now + _ACK_S
         everything = now >= self._acknowledge_by or self._stop_by is not None
@@ -255,7 +289,7 @@ class Host:
             if name is None:
                 continue  # its sender is in a topology that is still to come
             box = self.out.mailboxes[name]
-            if withhold and box is broker:
+            if withhold and name[0] == "broker":
                 continue
             if not everything and sequence - self._acknowledged.get(generation, 0) < _ACK_FRAMES:
                 continue
@@ -275,20 +309,13 @@ class Host:
             until = when
         if self._handled:
             until = min(until, self._acknowledge_by or now + _ACK_S)
-        if self._withheld_since is not None and self._handled:
+        if self._withheld_since is not None:
             over = self._withheld_since + _WITHHOLD_S
             if over > now:  # else nothing is withheld any more
                 until = min(until, over)
         if self._stop_by is not None and not self._stopped:
             until = min(until, now + 0.01)
         return max(0.0, until - now)
-
-    def _wait(self, seconds: float) -> None:
-        """Waits for frames or the supervisor; ZeroMQ counts in whole milliseconds, rounded up."""
-        ready = self._poller.poll(int(seconds * 1000 + 0.999) if seconds > 0 else 0)
-        for source, _ in ready:
-            if isinstance(source, int):
-                self._hear()
 
     def _hear(self) -> None:
         for note in self._channel.receive():
@@ -364,7 +391,12 @@ class Host:
             except Exception:  # a view of the state must not end what it shows
                 self._bug("snapshot", 0, time.monotonic())
         return {
-            "packets": self._packets,
+            "packets": self.datagrams.packets,
+            "received": [
+                [kind, count]
+                for kind, count in enumerate(self.datagrams.kinds_received)
+                if count
+            ],
             "sent": [[kind, count] for kind, count in enumerate(out.kinds_sent) if count],
             "drops": dict(out.drops),
             "busy": time.process_time(),

@@ -49,7 +49,11 @@ class Start:
     unix_offset: float = 0.0  # unix time minus monotonic time, the same in all processes
     log_level: str = "info"
     log_format: str = "text"
-    udp: tuple[int, ...] = ()  # descriptors, in the order of `families`
+    dispatch: str = "broker"  # who gives workers their datagrams: "broker" or "kernel"
+    lanes: tuple[tuple[int, str], ...] = ()  # of each of `inputs`: index in `udp`, class
+    udp: tuple[int, ...] = ()  # descriptors to send on, in the order of `families`; the broker's
+    # also to read
+    inputs: tuple[int, ...] = ()  # descriptors that a worker reads: kernel dispatch
     tcp: tuple[int, ...] = ()  # listening descriptors; the broker's alone
 
     def to_note(self) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -57,23 +61,26 @@ class Start:
         body = {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("udp", "tcp", "options")
+            if name not in ("udp", "inputs", "tcp", "options")
         }
         body["udp_count"] = len(self.udp)
         body["options"] = asdict(self.options)
-        return body, self.udp + self.tcp
+        return body, self.udp + self.inputs + self.tcp
 
     @classmethod
     def from_note(cls, note: Note) -> "Start":
         """Reads what `to_note` made."""
         body = dict(note.body)
-        count = body.pop("udp_count")
+        sent = body.pop("udp_count")
+        read = sent + len(body["lanes"])
         options = {name: _frozen(value) for name, value in body.pop("options").items()}
         body["families"] = tuple(body["families"])
+        body["lanes"] = _frozen(body["lanes"])
         return cls(
             options=NodeOptions(**options),
-            udp=note.descriptors[:count],
-            tcp=note.descriptors[count:],
+            udp=note.descriptors[:sent],
+            inputs=note.descriptors[sent:read],
+            tcp=note.descriptors[read:],
             **body,
         )
 

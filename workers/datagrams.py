@@ -1,0 +1,132 @@
+"""The datagrams of one worker: batch in, module, batch out. This is the hot path of every UDP role.
+
+In kernel dispatch a worker reads sockets of its own, one for each class of datagrams (`Lane`) and
+listen address; in broker dispatch the batches come in frames. Both end in the same loop. A sender
+whose combined key is not at hand waits behind those who are known (`core.misses`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from core.crypto import KeyMiss, SharedKeys
+from core.endpoint import Endpoint
+from core.link.dispatch import Lane
+from core.link.mmsg import Receiver, receiver
+from core.misses import Misses
+from core.module import Module, ProtocolViolation
+from core.wire import WireError
+from workers.outbox import WorkerOutbox
+
+_BATCHES_A_TURN = 2  # of 64, from one socket, before the others have their turn
+_MISSES_WHEN_BUSY = 4  # new keys after full batches: a quarter of the time that these take
+_MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody waits long
+
+Handler = Callable[[bytes, Endpoint, float], None]
+Bug = Callable[[str, int, float], None]
+"""bug(kind, size, now): counts and logs an exception that no datagram may cause."""
+
+
+class _Input(NamedTuple):
+    """One socket that is read here."""
+
+    receiver: Receiver
+    socket: int  # index of its listen address: answers leave through the same
+    handlers: list[Handler]  # by kind
+
+
+class Datagrams:
+    """Reads datagrams, gives them to the module, and lets the answers leave batch by batch."""
+
+    def __init__(self, module: Module, out: WorkerOutbox, keys: SharedKeys, bug: Bug) -> None:
+        self.packets = 0
+        self.kinds_received = [0] * 256
+        """Datagrams by kind that were read here; those in frames the broker has counted."""
+        self.misses = Misses(out.drops)
+        self._out = out
+        self._keys = keys
+        self._bug = bug
+        self._inputs: dict[int, _Input] = {}
+        table: Sequence[Handler | None] | None = getattr(module, "handlers", None)
+        self._handlers: list[Handler] = [
+            (table[kind] if table is not None else None) or module.handle_packet
+            for kind in range(256)
+        ]
+        self._full = False  # whether the last batches were full ones
+
+    def watch(self, fd: int, family: int, socket: int, lane: Lane) -> None:
+        """Reads a socket of this worker; kinds that are not its lane's are counted and dropped."""
+        handlers = [
+            self._handlers[kind] if lane.accepts(kind) else self._misplaced for kind in range(256)
+        ]
+        self._inputs[fd] = _Input(receiver(fd, family, self._out.drops), socket, handlers)
+
+    @property
+    def sockets(self) -> list[int]:
+        """Descriptors that are read here."""
+        return list(self._inputs)
+
+    def _misplaced(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """A broadcast: the kernel gives a copy of it to every socket of the port."""
+        self._out.drops["misplaced"] += 1
+
+    def read(self, fd: int, now: float) -> None:
+        """Takes what one socket has, up to a fair share."""
+        reader, socket, handlers = self._inputs[fd]
+        counts = self.kinds_received
+        for _ in range(_BATCHES_A_TURN):
+            packets, sources = reader.receive()
+            for packet in packets:
+                counts[packet[0]] += 1
+            self._run(handlers, packets, sources, socket, now)
+            if not reader.full:
+                return
+        self._full = True
+
+    def take(self, items: Sequence[bytes], socket: int, now: float) -> None:
+        """Takes a frame of the broker: source and datagram in turn."""
+        self._run(self._handlers, items[1::2], items[::2], socket, now)
+
+    def _run(
+        self,
+        handlers: list[Handler],
+        packets: Sequence[bytes],
+        sources: Sequence[bytes],
+        socket: int,
+        now: float,
+    ) -> None:
+        """Gives each datagram of a batch to its handler, and lets the answers leave."""
+        out = self._out
+        self.packets += len(packets)
+        out.begin(socket)
+        self._keys.deferring = True
+        for packet, source in zip(packets, sources, strict=False):
+            try:
+                handlers[packet[0]](packet, source, now)  # type: ignore[arg-type]  # an Endpoint
+            except KeyMiss:
+                self.misses.put(socket, Endpoint(source), packet)
+            except WireError as error:
+                out.drops[f"wire:{error.packet}"] += 1
+            except ProtocolViolation as error:
+                out.drops[error.reason] += 1
+            except Exception:  # the one loop that must outlive any packet
+                self._bug(f"0x{packet[0]:02x}", len(packet), now)
+        self._keys.deferring = False
+        out.flush()
+
+    def serve_misses(self, now: float) -> bool:
+        """Computes keys of some new senders and answers them; returns whether more wait."""
+        count = _MISSES_WHEN_BUSY if self._full else _MISSES_A_TURN
+        self._full = False
+        out = self._out
+        for socket, source, packet in self.misses.take(count):
+            out.begin(socket)
+            try:
+                self._handlers[packet[0]](packet, source, now)
+            except WireError as error:
+                out.drops[f"wire:{error.packet}"] += 1
+            except ProtocolViolation as error:
+                out.drops[error.reason] += 1
+            except Exception:  # the one loop that must outlive any packet
+                self._bug(f"0x{packet[0]:02x}", len(packet), now)
+        out.flush()
+        return bool(self.misses)
