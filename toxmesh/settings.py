@@ -10,6 +10,7 @@ from toxmesh.nodes import BootstrapNode
 
 PORT_RANGE = range(33445, 33546)  # c-toxcore network.h: TOX_PORTRANGE_FROM, TOX_PORTRANGE_TO
 MAX_WORKERS = 64  # of one role: a shard needs at least 4 of the 256 slots
+MAX_BROKERS = 16  # one reads what three workers answer, and one role has 64
 ROLES = ("dht", "onion", "relay")
 
 

@@ -29,7 +29,7 @@ from pydantic import (
 from ops.paths import default_state_dir
 from toxmesh import nodes
 from toxmesh.nodes import BootstrapNode
-from toxmesh.settings import MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_count
+from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_count
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
 
 MAX_MOTD = 255  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH, less its final NUL
@@ -94,6 +94,8 @@ class Model(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     workers: WorkersTable = Field(default_factory=WorkersTable)
+    dispatch: Literal["kernel", "broker"] = "kernel"
+    brokers: Annotated[StrictInt, Field(ge=1, le=MAX_BROKERS)] = 1
     dev: StrictBool = False
 
     @field_validator("state_dir", mode="before")
@@ -170,6 +172,10 @@ class Model(BaseModel):
             raise ValueError("UDP and TCP are both off, so nobody could reach the node")
         if not any(getattr(self.workers, role) for role in ROLES):
             raise ValueError("every worker role is off, so the node would answer nothing")
+        if self.brokers > 1 and self.dispatch == "kernel":
+            raise ValueError(
+                f'brokers = {self.brokers} needs dispatch = "broker": else the kernel sorts datagrams'
+            )
         return self
 
 
@@ -462,6 +468,8 @@ def as_toml(loaded: Loaded) -> str:
         "relay_connections": settings.relay_connections,
         "relay_per_address": settings.relay_per_address,
         "relay_per_prefix": settings.relay_per_prefix,
+        "dispatch": settings.dispatch,
+        "brokers": settings.brokers,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
         "bootstrap": tuple(str(node) for node in settings.bootstrap),

@@ -506,5 +506,10 @@ def run(
     except sockets.BindError as error:
         print(f"toxmesh: {error}", file=sys.stderr)
         return error.code
-    node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
+    try:
+        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
+    except sockets.BindError as error:
+        bound.close()
+        print(f"toxmesh: {error}", file=sys.stderr)
+        return error.code
     return node.run(on_ready)

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 @click.option("--no-lan-discovery", is_flag=True, help="No search in the local network.")
 @click.option("--motd", metavar="TEXT", help="Message for those who ask for bootstrap info.")
 @click.option("--workers", metavar="dht=2,onion=2,relay=2", help="Processes by role; 0 is off.")
+@click.option(
+    "--dispatch",
+    type=click.Choice(["kernel", "broker"]),
+    help="Who gives workers their datagrams [kernel].",
+)
+@click.option("--brokers", type=int, metavar="N", help="That read UDP, with --dispatch broker [1].")
 def command(
     config: Path | None,
     dev: bool,
@@ -46,6 +52,8 @@ def command(
     no_lan_discovery: bool,
     motd: str | None,
     workers: str | None,
+    dispatch: str | None,
+    brokers: int | None,
 ) -> int:
     """Run a node until SIGTERM or Ctrl-C.
 
@@ -68,6 +76,8 @@ def command(
             "lan_discovery": False if no_lan_discovery else None,
             "motd": motd,
             "workers": workers,
+            "dispatch": dispatch,
+            "brokers": brokers,
         }
         return _run(config, flags, stack)
 
