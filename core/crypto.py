@@ -7,8 +7,9 @@ bindings at import, and these take over where it does not give the same bytes.
 
 import hashlib
 import hmac
+import mmap
 from collections.abc import Callable
-from typing import NamedTuple, NewType
+from typing import Any, NamedTuple, NewType
 
 import nacl.bindings
 from nacl.exceptions import CryptoError
@@ -198,6 +199,85 @@ def _same_bytes(one: _Backend, other: _Backend) -> bool:
         )
     except (TypeError, AttributeError, ValueError):
         return False
+
+
+class BoxArena(NamedTuple):
+    """Memory in which boxes are opened and sealed where they lie: a relayed frame is never copied.
+
+    A box is MAC and text; positions and sizes are in bytes. Nothing outside the memory and the
+    source is ever touched: a place beyond them is a ValueError.
+    """
+
+    memory: mmap.mmap
+    source: Callable[[bytes], Any]
+    """source(data): what `open` takes boxes from; valid as long as `data` is."""
+    open: Callable[[int, Any, int, int, bytes, bytes], bool]
+    """open(at, source, position, size, nonce, key): puts the text of the box of `size` bytes at
+    `position` of the source into the memory at `at`; False if this key and nonce did not seal it,
+    and then nothing there means anything."""
+    seal: Callable[[int, int, bytes, bytes], None]
+    """seal(at, size, nonce, key): seals the text of `size` bytes at `at` + 16; its box begins
+    at `at`."""
+
+
+def box_arena(capacity: int) -> BoxArena:
+    """Makes an arena; its pages cost nothing before they are first used."""
+    return _direct_arena(capacity) if _direct else _public_arena(capacity)
+
+
+def _direct_arena(capacity: int) -> BoxArena:
+    from nacl._sodium import ffi, lib
+
+    memory = mmap.mmap(-1, capacity)
+    base = ffi.from_buffer("unsigned char[]", memory, require_writable=True)
+    box = lib.crypto_box_easy_afternm
+    unbox = lib.crypto_box_open_easy_afternm
+
+    def source(data: bytes) -> Any:
+        return ffi.from_buffer("unsigned char[]", data)
+
+    def open_(at: int, source: Any, position: int, size: int, nonce: bytes, key: bytes) -> bool:
+        if size < MAC_SIZE:
+            return False
+        if at < 0 or at + size > capacity or position < 0 or position + size > len(source):
+            raise ValueError("a box outside of its memory")
+        if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
+            raise ValueError("wrong size of key or nonce")
+        return not unbox(base + at, source + position, size, nonce, key)
+
+    def seal(at: int, size: int, nonce: bytes, key: bytes) -> None:
+        if at < 0 or size < 0 or at + size + MAC_SIZE > capacity:
+            raise ValueError("a box outside of its memory")
+        if len(key) != KEY_SIZE or len(nonce) != NONCE_SIZE:
+            raise ValueError("wrong size of key or nonce")
+        place = base + at
+        box(place, place + MAC_SIZE, size, nonce, key)
+
+    return BoxArena(memory, source, open_, seal)
+
+
+def _public_arena(capacity: int) -> BoxArena:
+    """The same by way of the public bindings, with copies."""
+    memory = mmap.mmap(-1, capacity)
+
+    def open_(at: int, source: Any, position: int, size: int, nonce: bytes, key: bytes) -> bool:
+        if size < MAC_SIZE:
+            return False
+        if at < 0 or at + size > capacity or position < 0 or position + size > len(source):
+            raise ValueError("a box outside of its memory")
+        text = _open_public(key, nonce, bytes(source[position : position + size]))
+        if text is None:
+            return False
+        memory[at : at + len(text)] = text
+        return True
+
+    def seal(at: int, size: int, nonce: bytes, key: bytes) -> None:
+        if at < 0 or size < 0 or at + size + MAC_SIZE > capacity:
+            raise ValueError("a box outside of its memory")
+        text = memory[at + MAC_SIZE : at + MAC_SIZE + size]
+        memory[at : at + MAC_SIZE + size] = _seal_public(key, nonce, text)
+
+    return BoxArena(memory, memoryview, open_, seal)
 
 
 _direct = _direct_backend()
