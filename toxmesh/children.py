@@ -14,6 +14,7 @@ from typing import Any
 
 from core.link.child import Peer, Start
 from core.link.descriptors import Channel, ChannelClosed
+from core.link.in_hand import InHand
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
 QUIET_S = 1.6  # a heartbeat is late; if most are, it is the machine that halts
@@ -134,6 +135,7 @@ class Child:
         self._beat_at = 0.0
         self._deaths = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._in_hand = -1  # descriptor
 
     def move(self, event: str) -> None:
         """Changes the state; an illegal move is a KeyError."""
@@ -185,6 +187,22 @@ class Child:
             with suppress(OSError):  # a core that was taken away: the others do as well
                 os.sched_setaffinity(self.pid, {self.core})
 
+    def new_in_hand(self) -> tuple[int, ...]:
+        """Makes the memory in which the next process says what it has in hand."""
+        self._close_in_hand()
+        with suppress(OSError):  # no descriptor: what dies with it is not counted then
+            self._in_hand = InHand.make()
+        return (self._in_hand,) if self._in_hand >= 0 else ()
+
+    def lost(self) -> int:
+        """Returns how many datagrams died with the process, which has ended."""
+        return InHand.read(self._in_hand) if self._in_hand >= 0 else 0
+
+    def _close_in_hand(self) -> None:
+        if self._in_hand >= 0:
+            os.close(self._in_hand)
+            self._in_hand = -1
+
     def peer(self) -> Peer:
         """Returns how others reach it."""
         return Peer(self.name, self.role, self.shard, self.generation, self.path)
@@ -228,6 +246,7 @@ class Child:
             self.channel.close()
             self.channel = None
         Path(self.path).unlink(missing_ok=True)
+        self._close_in_hand()
         self.packets_per_s = self.cpu_percent = 0.0
         if now - self.spawned > CALM_S:
             self._deaths = 0

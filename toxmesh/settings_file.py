@@ -174,7 +174,7 @@ class Model(BaseModel):
             raise ValueError("every worker role is off, so the node would answer nothing")
         if self.brokers > 1 and self.dispatch == "kernel":
             raise ValueError(
-                f'brokers = {self.brokers} needs dispatch = "broker": else the kernel sorts datagrams'
+                f'brokers = {self.brokers} needs dispatch = "broker": the kernel does it now'
             )
         return self
 

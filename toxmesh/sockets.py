@@ -66,7 +66,7 @@ class NodeSockets:
     def dispatch_by_kernel(self, tables: Mapping[str, SlotTable]) -> str:
         """Gives each lane sockets of its own, which the kernel fills.
 
-        Returns why that cannot be, or nothing; then all is as before and the broker has to dispatch.
+        Returns why that cannot be (then nothing has changed, and the broker dispatches), or "".
         """
         try:
             for lane in dispatch.lanes(tables):

@@ -275,6 +275,7 @@ class Supervisor:
             lanes=lanes,
             udp=udp,
             inputs=inputs,
+            in_hand=row.new_in_hand() if inputs else (),
             tcp=tuple(one.fileno() for one in bound.tcp) if row.name == "broker" else (),
         )
         try:
@@ -385,6 +386,9 @@ class Supervisor:
                     self._selector.unregister(row.channel.fileno())
             self._selector.unregister(row.pidfd)
             self.totals.add(row.beat)
+            lost = row.lost()
+            if lost:
+                self.totals.drops[f"lost_in_worker:{row.role}"] += lost
             row.beat = {}
             code = row.reap(now)
             if self.stopping:

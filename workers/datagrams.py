@@ -11,6 +11,7 @@ from typing import NamedTuple
 from core.crypto import KeyMiss, SharedKeys
 from core.endpoint import Endpoint
 from core.link.dispatch import Lane
+from core.link.in_hand import InHand
 from core.link.mmsg import Receiver, receiver
 from core.misses import Misses
 from core.module import Module, ProtocolViolation
@@ -37,7 +38,14 @@ class _Input(NamedTuple):
 class Datagrams:
     """Reads datagrams, gives them to the module, and lets the answers leave batch by batch."""
 
-    def __init__(self, module: Module, out: WorkerOutbox, keys: SharedKeys, bug: Bug) -> None:
+    def __init__(
+        self,
+        module: Module,
+        out: WorkerOutbox,
+        keys: SharedKeys,
+        bug: Bug,
+        in_hand: InHand | None = None,
+    ) -> None:
         self.packets = 0
         self.kinds_received = [0] * 256
         """Datagrams by kind that were read here; those in frames the broker has counted."""
@@ -45,6 +53,7 @@ class Datagrams:
         self._out = out
         self._keys = keys
         self._bug = bug
+        self._in_hand = in_hand
         self._inputs: dict[int, _Input] = {}
         table: Sequence[Handler | None] | None = getattr(module, "handlers", None)
         self._handlers: list[Handler] = [
@@ -77,10 +86,15 @@ class Datagrams:
             packets, sources = reader.receive()
             for packet in packets:
                 counts[packet[0]] += 1
+            if self._in_hand is not None:
+                self._in_hand.set(len(packets))
             self._run(handlers, packets, sources, socket, now)
             if not reader.full:
-                return
-        self._full = True
+                break
+        else:
+            self._full = True
+        if self._in_hand is not None:
+            self._in_hand.set(0)
 
     def take(self, items: Sequence[bytes], socket: int, now: float) -> None:
         """Takes a frame of the broker: source and datagram in turn."""

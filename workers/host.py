@@ -25,6 +25,7 @@ from core.link import child
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.dispatch import CLASSES, Lane
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
+from core.link.in_hand import InHand
 from core.messages import Bootstrap
 from core.module import Context, LocalError, Module, ProtocolViolation
 from core.wire import WireError
@@ -80,7 +81,10 @@ class Host:
         self.out = WorkerOutbox(start.role, start.shard, sockets, self.context.slots)
         self.context.out = self.out
         self.module = create(self.context, self.out)
-        self.datagrams = Datagrams(self.module, self.out, self.context.key_cache(), self._bug)
+        in_hand = next((InHand(fd) for fd in start.in_hand), None)
+        self.datagrams = Datagrams(
+            self.module, self.out, self.context.key_cache(), self._bug, in_hand
+        )
         self._inlet = Inlet(self._zmq, start.path, self.out.drops)
         self._epoll = select.epoll()
         self._epoll.register(self._inlet.fd, select.EPOLLIN)

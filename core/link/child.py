@@ -54,6 +54,7 @@ class Start:
     udp: tuple[int, ...] = ()  # descriptors to send on, in the order of `families`; the broker's
     # also to read
     inputs: tuple[int, ...] = ()  # descriptors that a worker reads: kernel dispatch
+    in_hand: tuple[int, ...] = ()  # of a worker: the descriptor of its `InHand`
     tcp: tuple[int, ...] = ()  # listening descriptors; the broker's alone
 
     def to_note(self) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -61,11 +62,12 @@ class Start:
         body = {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("udp", "inputs", "tcp", "options")
+            if name not in ("udp", "inputs", "in_hand", "tcp", "options")
         }
         body["udp_count"] = len(self.udp)
         body["options"] = asdict(self.options)
-        return body, self.udp + self.inputs + self.tcp
+        body["in_hand_count"] = len(self.in_hand)
+        return body, self.udp + self.inputs + self.in_hand + self.tcp
 
     @classmethod
     def from_note(cls, note: Note) -> "Start":
@@ -73,6 +75,7 @@ class Start:
         body = dict(note.body)
         sent = body.pop("udp_count")
         read = sent + len(body["lanes"])
+        counted = read + body.pop("in_hand_count")
         options = {name: _frozen(value) for name, value in body.pop("options").items()}
         body["families"] = tuple(body["families"])
         body["lanes"] = _frozen(body["lanes"])
@@ -80,7 +83,8 @@ class Start:
             options=NodeOptions(**options),
             udp=note.descriptors[:sent],
             inputs=note.descriptors[sent:read],
-            tcp=note.descriptors[read:],
+            in_hand=note.descriptors[read:counted],
+            tcp=note.descriptors[counted:],
             **body,
         )
 

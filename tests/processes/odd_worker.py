@@ -1,6 +1,6 @@
 """A worker whose module does what it is told by datagrams: fail, die, or talk too much.
 
-`python -m tests.processes.odd_worker run STATE_DIR PORT` runs a node of such workers;
+`python -m tests.processes.odd_worker run STATE_DIR PORT DISPATCH` runs a node of such workers;
 `python -m tests.processes.odd_worker ROLE` is one of them.
 """
 
@@ -83,7 +83,7 @@ def command(role: str) -> list[str]:
     return [sys.executable, "-P", "-m", "tests.processes.odd_worker", role]
 
 
-def run(state_dir: str, port: str) -> int:
+def run(state_dir: str, port: str, dispatch: str) -> int:
     """Runs a node of two odd workers."""
     from toxmesh import supervisor
     from toxmesh.settings import Settings
@@ -96,6 +96,7 @@ def run(state_dir: str, port: str) -> int:
         tcp_ports=(),
         lan_discovery=False,
         workers={"dht": 2},
+        dispatch=dispatch,
         dev=True,
     )
     keys = KeyPair.generate(SystemEntropy())
@@ -104,5 +105,5 @@ def run(state_dir: str, port: str) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
-        sys.exit(run(sys.argv[2], sys.argv[3]))
+        sys.exit(run(sys.argv[2], sys.argv[3], sys.argv[4]))
     sys.exit(main(sys.argv[1], create))

@@ -187,7 +187,12 @@ def test_bootstrap_info_is_answered_within_its_budget(tmp_path: Path) -> None:
         client.sendto(b"", ("127.0.0.1", node.udp_port))
         client.sendto(bytes(2100), ("127.0.0.1", node.udp_port))
         drops = until(
-            lambda: "unknown_kind:0x77" in (rows := node.status()["totals"]["drops"]) and rows, 3
+            lambda: (
+                "unknown_kind:0x77" in (rows := node.status()["totals"]["drops"])
+                and "too_long" in rows
+                and rows
+            ),
+            3,
         )
         assert drops["budget:0xf0"] >= 20
         assert drops["bad_size:0xf0"] == 1
