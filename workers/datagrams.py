@@ -86,15 +86,17 @@ class Datagrams:
             packets, sources = reader.receive()
             for packet in packets:
                 counts[packet[0]] += 1
-            if self._in_hand is not None:
-                self._in_hand.set(len(packets))
+            self._say_in_hand(len(packets))
             self._run(handlers, packets, sources, socket, now)
             if not reader.full:
                 break
         else:
             self._full = True
+        self._say_in_hand(0)
+
+    def _say_in_hand(self, count: int) -> None:
         if self._in_hand is not None:
-            self._in_hand.set(0)
+            self._in_hand.set(count + len(self.misses))
 
     def take(self, items: Sequence[bytes], socket: int, now: float) -> None:
         """Takes a frame of the broker: source and datagram in turn."""
@@ -143,4 +145,5 @@ class Datagrams:
             except Exception:  # the one loop that must outlive any packet
                 self._bug(f"0x{packet[0]:02x}", len(packet), now)
         out.flush()
+        self._say_in_hand(0)
         return bool(self.misses)

@@ -71,6 +71,8 @@ class Stage:
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
+        self.lane = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.lane.bind(("127.0.0.1", 0))
         self.second = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.second.bind(("127.0.0.1", 0))
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -89,7 +91,10 @@ class Stage:
             master=bytes(32),
             options=NodeOptions(),
             families=(socket.AF_INET, socket.AF_INET),
+            dispatch="kernel",
+            lanes=((1, "query"),),
             udp=(self.udp.fileno(), self.second.fileno()),
+            inputs=(self.lane.fileno(),),
         )
         self.host = Host(Channel(theirs), start, Echo)
         module = self.host.module
@@ -141,6 +146,7 @@ class Stage:
         self.host._zmq.destroy(linger=0)
         self.udp.close()
         self.second.close()
+        self.lane.close()
         self.client.close()
         self.channel.close()
 
@@ -262,3 +268,53 @@ def test_an_answer_leaves_through_the_socket_its_request_came_to_even_if_another
         stage.until(lambda: stage.module.heard[-1][0] == b"told")
         assert stage.client.recvfrom(100) == (b"\x00told", own.getsockname())
         stage.from_other.acknowledged(9)
+
+
+def asks(stage: Stage, word: bytes) -> None:
+    """Sends a datagram to the socket that the worker reads itself."""
+    stage.client.sendto(word, stage.lane.getsockname())
+
+
+def test_its_own_socket_is_read_once_others_are_known_and_the_answer_has_the_right_address(
+    stage: Stage,
+) -> None:
+    asks(stage, b"\x00one")
+    stage.host._turn(0.05)
+    assert stage.host.datagrams.packets == 0  # nobody could be told anything yet
+    stage.connect()
+    stage.until(lambda: stage.host.datagrams.packets)
+    data, place = stage.client.recvfrom(100)
+    assert data == b"\x00one"
+    assert place == stage.second.getsockname()  # the socket of the lane's listen address
+
+
+def test_its_own_socket_rests_while_a_receiver_is_behind_but_not_for_long(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.connect()
+    stage.until(lambda: stage.host._reading)
+    for i in range(4000):
+        stage.host.out.tell_shard("dht", 1, Candidate(b"%d" % i, b""))
+    stage.host._turn()
+    assert not stage.host._reading
+    asks(stage, b"\x00one")
+    stage.host._turn(0.02)
+    assert stage.host.datagrams.packets == 0
+    assert 0.1 < stage.host._patience() <= 0.25  # it is not asked again and again meanwhile
+    begin = time.monotonic()
+    monkeypatch.setattr("workers.host.time.monotonic", lambda: begin + 0.3)
+    stage.host._turn()
+    assert stage.host._reading
+    stage.host._turn(0.05)
+    assert stage.host.datagrams.packets == 1
+
+
+def test_a_worker_that_stops_leaves_what_comes_to_its_successor(stage: Stage) -> None:
+    stage.connect()
+    stage.until(lambda: stage.host._reading)
+    stage.host._note(Note("stop", {}, ()))
+    stage.host._turn()
+    asks(stage, b"\x00late")
+    stage.host._turn(0.02)
+    assert stage.host.datagrams.packets == 0
+    assert stage.lane.recv(100, socket.MSG_DONTWAIT) == b"\x00late"
