@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bench import clients, soak
+from tests.bench import clients, scenarios, soak
 from tests.bench.clients import KeptClients
 from tests.bench.nodes import Bootstrapd, Node, NodeError, Toxmesh
 from tests.interop import peers
 from tests.interop.peers import PeerMissing
 from toxmesh.bench import table
 from toxmesh.bench.fakes import Fakes
+from toxmesh.bench.measured import Measured, measure
 from toxmesh.bench.relay import RelayLoad
-from toxmesh.bench.suite import BACK_LOADS, NAMES, RATE_LOAD, Measured, Suite, measure
+from toxmesh.bench.suite import ALONE, FRESH, NAMES, Suite
+from toxmesh.bench.traffic import PROBES
 
 HANDSHAKES = "relay handshake"
 FRAMES = {"relay 1400 B": 1400, "relay 100 B": 100}
@@ -29,7 +31,7 @@ NODE_CORE, LOAD_CORE = 0, 1
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("mode", nargs="?", choices=("table", "soak"), default="table")
+    parser.add_argument("mode", nargs="?", choices=("table", "soak", "scenarios"), default="table")
     parser.add_argument("--only", help="loads whose names contain one of these, comma separated")
     parser.add_argument("--keys", default="1,1000,100000", help="numbers of client keys")
     parser.add_argument("--seconds", type=float, help="of each load (3), or of the soak (600)")
@@ -66,12 +68,11 @@ def jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, int]]:
     The reference keeps 160 announces for five minutes: so one key comes before many.
     """
     some = next((number for number in numbers if number >= 1000), numbers[-1])
-    alone = {*BACK_LOADS, RATE_LOAD}  # the number of keys changes nothing
     return [
         (name, number)
         for name in names
         if name in NAMES
-        for number in ((some,) if name in alone else numbers)
+        for number in ((some,) if name in ALONE else numbers)
     ]
 
 
@@ -90,8 +91,6 @@ def one_node(node: Node, args: argparse.Namespace, made: KeptClients) -> list[Me
     ).closing() as suite:
         for name, keys in jobs(names, numbers):
             done(suite.run(name, keys, args.seconds))
-        for load, cold in suite.cold.items():
-            print(f"  cold keys: {load}: {cold:.1f} us", file=sys.stderr)
     relay = RelayLoad(made, ("127.0.0.1", node.tcp_port), args.sources)
     if HANDSHAKES in names:
         for keys in numbers:
@@ -114,7 +113,7 @@ def one_node(node: Node, args: argparse.Namespace, made: KeptClients) -> list[Me
 
 def run_table(args: argparse.Namespace) -> int:
     """Measures the nodes one after the other; returns 1 if a bar is missed."""
-    made = clients.load(max(max(map(int, args.keys.split(","))), 5000))
+    made = clients.load(max(max(map(int, args.keys.split(","))), 5000) + FRESH + PROBES)
     core = None if args.no_pin else NODE_CORE
     nodes: list[Node] = []
     if args.against == "bootstrapd":
@@ -161,6 +160,8 @@ def main() -> int:
     try:
         if args.mode == "soak":
             return soak.main(args)
+        if args.mode == "scenarios":
+            return scenarios.main(args)
         return run_table(args)
     except (NodeError, PeerMissing) as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -22,6 +22,7 @@ from tests.interop.peers import Peer
 from toxmesh.bench.target import Weight, cpu_seconds, tree
 
 HOST = "127.0.0.1"
+CHECKOUT = Path(__file__).resolve().parents[2]  # that our node is started from
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 8.0
 
@@ -102,7 +103,7 @@ class Node:
             stdout=self._log if stdout is None else stdout,
             stderr=self._log,
             env=environment,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=CHECKOUT,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
         )
         return self._process

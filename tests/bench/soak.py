@@ -16,8 +16,9 @@ from tests.bench.nodes import Node, Toxmesh
 from toxmesh.bench import loads
 from toxmesh.bench.fakes import Fakes
 from toxmesh.bench.relay import RelayLoad
+from toxmesh.bench.ring import Packets
 from toxmesh.bench.suite import BACK_LOADS, DHT_LOADS, HOP_LOADS, Suite
-from toxmesh.bench.traffic import Packets, Result
+from toxmesh.bench.traffic import Result
 
 KEYS = 1000  # client keys of the mixed load
 ANNOUNCED_S = 120.0  # how often the announces get fresh ping ids, as those of clients do

@@ -20,8 +20,8 @@ from tests.fuzz.mutate import mutate
 from tests.fuzz.wrong import CALLERS, Wrong, relay_talk
 from toxmesh.bench import loads
 from toxmesh.bench.relay import HELLO_SIZE, Connection, temporary
+from toxmesh.bench.ring import SLOT, source_address
 from toxmesh.bench.target import Weight
-from toxmesh.bench.traffic import SLOT, source_address
 
 BURST = 64  # datagrams between two rounds of requests that must be answered
 SHARDS = 2  # shards of a role that are asked

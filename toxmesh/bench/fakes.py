@@ -17,13 +17,13 @@ from core import endpoint as endpoints
 from core.crypto import KeyPair, Nonce, SharedKey
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from toxmesh.bench.traffic import SLOT, source_address
+from toxmesh.bench.ring import SLOT, source_address
 
 COUNT = 96
 FIRST_SOURCE = 62_000  # index of their first address: apart from those of the load
 JOIN_S = 7.0  # to wait for that at most: a node pings 32 candidates every two seconds
 ENOUGH = 24  # nodes that were asked: more than one answer can list
-_LISTED = 4
+LISTED = 4
 
 
 class Fakes:
@@ -46,7 +46,9 @@ class Fakes:
         self._process.join()
 
 
-class _Fake:
+class Fake:
+    """One made-up node: its key, its socket, and the answers it gives."""
+
     def __init__(self, node_key: bytes, index: int, entropy: SystemEntropy) -> None:
         pair = KeyPair.generate(entropy)
         shared = crypto.precompute(pair.secret, node_key)
@@ -62,6 +64,7 @@ class _Fake:
         self.packed = endpoints.pack_compact(endpoints.from_text(host, port)) + self.public
 
     def seal(self, kind: int, plain: bytes) -> bytes:
+        """Returns a DHT packet of ours for the node."""
         nonce = Nonce(self.entropy.bytes(24))
         return bytes((kind,)) + self.public + nonce + crypto.seal(self.shared, nonce, plain)
 
@@ -70,6 +73,7 @@ class _Fake:
         return self.seal(0x02, self.public + self.entropy.bytes(8))
 
     def answer(self, packet: bytes, others: bytes) -> bytes | None:
+        """Returns the answer to a ping or nodes request of the node; None to all else."""
         if len(packet) < 82 or packet[0] not in (0x00, 0x02):
             return None
         plain = crypto.open_sealed(self.shared, packet[33:57], packet[57:])
@@ -77,12 +81,12 @@ class _Fake:
             return None
         if packet[0] == 0x00:
             return self.seal(0x01, b"\x01" + plain[1:])
-        return self.seal(0x04, bytes((_LISTED,)) + others + plain[32:])
+        return self.seal(0x04, bytes((LISTED,)) + others + plain[32:])
 
 
 def _serve(node_key: bytes, target: Endpoint, count: int, joined: Event) -> None:
     entropy = SystemEntropy()
-    fakes = [_Fake(node_key, i, entropy) for i in range(count)]
+    fakes = [Fake(node_key, i, entropy) for i in range(count)]
     address = (socket.inet_ntoa(endpoints.ip_of(target)), endpoints.port_of(target))
     by_fd = {fake.sock.fileno(): fake for fake in fakes}
     epoll = select.epoll()
@@ -105,7 +109,7 @@ def _serve(node_key: bytes, target: Endpoint, count: int, joined: Event) -> None
             except (BlockingIOError, ConnectionRefusedError):
                 continue
             start = entropy.below(count)
-            others = b"".join(fakes[(start + i) % count].packed for i in range(_LISTED))
+            others = b"".join(fakes[(start + i) % count].packed for i in range(LISTED))
             reply = fake.answer(packet, others)
             if reply is not None:
                 fake.sock.sendto(reply, address)

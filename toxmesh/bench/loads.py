@@ -21,6 +21,10 @@ _NO_PING_ID = bytes(32)
 entropy = SystemEntropy()
 
 
+class LoadError(Exception):
+    """A load cannot be prepared: the node does not do what it needs first."""
+
+
 def _number(i: int) -> bytes:
     return (i + 1).to_bytes(8, "big")
 

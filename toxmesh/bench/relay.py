@@ -11,7 +11,8 @@ from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
 from core.entropy import SystemEntropy
 from toxmesh.bench.clients import Client, Clients
-from toxmesh.bench.traffic import Result, source_address
+from toxmesh.bench.ring import source_address
+from toxmesh.bench.traffic import Result
 
 HELLO_SIZE = 96  # bytes of the relay's hello
 STAMP = struct.Struct("!d")

@@ -1,85 +1,79 @@
-"""Runs the loads of the UDP socket against one node: prepares, warms, measures, weighs."""
+"""Runs the loads of the UDP socket against one node: prepares, warms, measures."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
+from core import crypto
 from core import endpoint as endpoints
+from core.crypto import KeyPair
 from core.endpoint import Endpoint
+from core.entropy import SystemEntropy
 from toxmesh.bench import loads
 from toxmesh.bench.clients import Client, Clients
+from toxmesh.bench.measured import Measured, measure
+from toxmesh.bench.ring import Packets
 from toxmesh.bench.target import Target
-from toxmesh.bench.traffic import Generator, Packets, Probe, Result
+from toxmesh.bench.traffic import PROBES, Brake, Generator, Probe, Result
 
 RING = 4096  # datagrams at least in a ring, so that few keys do not mean few datagrams
 PROBE_REQUESTS = 64  # different requests of each probe
 QUICK_WINDOW = 2048  # for what costs a node next to nothing: it would wait for us with less
 STORED_AT_ONCE = 20_000  # clients at most whose announce is kept for data to route
+FRESH = 20_000  # keys that the node has never seen, for the load of first contacts
 
 DHT_LOADS = ("ping", "nodes")
 HOP_LOADS = ("onion 0x80", "onion 0x81", "onion 0x82")
 BACK_LOADS = ("onion 0x8c", "onion 0x8d", "onion 0x8e")
 STORE_LOADS = ("announce search", "announce store")
-RATE = 1000  # datagrams a second of the load that shows the latency of an idle node
+ROUTE_LOAD = "data to route"
+FRESH_LOAD = "first contact"
+RATE = 2000  # requests a second of the load that shows the latency of a node with little to do
 RATE_LOAD = f"ping {RATE}/s"
-NAMES = (RATE_LOAD, *DHT_LOADS, *HOP_LOADS, *BACK_LOADS, "data to route", *STORE_LOADS)
+RATE_PROBES = 128  # that send these: each has 64 ms before its next turn
+NAMES = (
+    RATE_LOAD, *DHT_LOADS, *HOP_LOADS, *BACK_LOADS, ROUTE_LOAD, *STORE_LOADS, FRESH_LOAD
+)  # fmt: skip
+ALONE = frozenset({*BACK_LOADS, RATE_LOAD, FRESH_LOAD})
+"""Loads that are run once, whatever numbers of keys there are."""
 
 
-@dataclass
-class Measured:
-    """One row of the table."""
-
-    node: str
-    load: str
-    keys: int | None  # None: the number of keys makes no difference
-    result: Result
-    cpu_us: float
-    note: str = ""
-    rss: dict[str, int] = field(default_factory=dict)
-    cpu_by: dict[str, float] = field(default_factory=dict)  # the same by process
-
-    def plain(self) -> dict[str, object]:
-        """Returns the row for JSON."""
-        return {
-            "node": self.node,
-            "load": self.load,
-            "keys": self.keys,
-            "answers_per_s": round(self.result.answers / max(self.result.seconds, 1e-9)),
-            "sent": self.result.sent,
-            "lost": self.result.lost + self.result.unanswered,
-            "p50_ms": round(1000 * self.result.quantile(0.5), 3),
-            "p99_ms": round(1000 * self.result.quantile(0.99), 3),
-            "cpu_us": round(self.cpu_us, 2),
-            "cpu_us_by_process": {name: round(cpu, 2) for name, cpu in self.cpu_by.items()},
-            "checked": len(self.result.latencies),
-            "wrong": self.result.wrong,
-            "rss": self.rss,
-            "note": self.note,
-        }
+def scalar_us(rounds: int = 5, each: int = 100) -> float:
+    """Returns what one scalar multiplication costs on this machine at this moment, in us."""
+    entropy = SystemEntropy()
+    secret = KeyPair.generate(entropy).secret
+    others = [KeyPair.generate(entropy).public for _ in range(each)]
+    best = float("inf")
+    for _ in range(rounds):
+        began = time.process_time()
+        for public in others:
+            crypto.precompute(secret, public)
+        best = min(best, time.process_time() - began)
+    return 1e6 * best / each
 
 
-def measure(
-    node: Target, load: str, keys: int | None, run: Callable[[], Result], note: str = ""
-) -> Measured:
-    """Runs a load and divides the CPU time of the node's processes by its answers."""
-    before = node.weigh()
-    result = run()
-    after = node.weigh()
-    each = 1e6 / max(result.answers, 1)
-    by = {name: each * (cpu - before.cpu.get(name, 0.0)) for name, cpu in after.cpu.items()}
-    return Measured(node.name, load, keys, result, sum(by.values()), note, after.rss, by)
+def _home(probe: Probe) -> Endpoint:
+    return endpoints.from_text(*probe.sock.getsockname()[:2])
 
 
 class Suite:
     """The UDP loads against one node."""
 
-    def __init__(self, node: Target, clients: Clients, sources: int, window: int = 256) -> None:
+    def __init__(
+        self,
+        node: Target,
+        clients: Clients,
+        sources: int,
+        window: int = 256,
+        brake: Brake | None = None,
+        max_rate: float = 0.0,
+    ) -> None:
+        """Opens the sockets of the load; the last eight clients are those of the probes."""
         self.node = node
         self.clients = clients
         self.window = window
-        self.generator = Generator(node.target, sources)
-        self.cold: dict[str, float] = {}  # CPU microseconds per answer while keys were new
-        self._own = [clients[len(clients) - 1 - i] for i in range(len(self.generator.probes))]
+        self.generator = Generator(node.target, sources, PROBES, brake, max_rate)
+        self._own = [clients[len(clients) - 1 - i] for i in range(PROBES)]
 
     @contextmanager
     def closing(self) -> Iterator["Suite"]:
@@ -97,9 +91,8 @@ class Suite:
         )
 
     def _each_probe(self) -> Iterator[tuple[Probe, Client, Endpoint]]:
-        for probe, client in zip(self.generator.probes.values(), self._own, strict=True):
-            host, port = probe.sock.getsockname()
-            yield probe, client, endpoints.from_text(host, port)
+        for probe, client in zip(self.generator.probes.values(), self._own, strict=False):
+            yield probe, client, _home(probe)
 
     def _aim(self, load: loads.Load) -> None:
         for probe, client, home in self._each_probe():
@@ -107,24 +100,26 @@ class Suite:
 
     def _warm(self, load: loads.Load, ring: Packets, keys: int) -> str:
         """Lets the node see each key; returns a note if it would not answer all of them."""
-        if keys < RING:
-            rounds = [self.generator.drive(ring, load.answer, once=True, probing=False)]
-        else:
-            rounds = []
-            for _ in range(6):
-                done = measure(
-                    self.node, load.name, keys,
-                    lambda: self.generator.drive(ring, load.answer, once=True, probing=False),
-                )  # fmt: skip
-                self.cold.setdefault(f"{load.name} {keys}", done.cpu_us)
-                rounds.append(done.result)
-                if done.result.lost <= keys // 500:
-                    break
-        last = rounds[-1]
-        return f"warming left {last.lost} unanswered" if last.lost > keys // 500 else ""
+        for _ in range(6):
+            lost = self._once(ring, load.answer).lost
+            if lost <= keys // 500 or self.generator.brake.pulled:
+                return ""
+        return f"warming left {lost} unanswered"
 
-    def run(self, name: str, keys: int, seconds: float) -> Measured:
-        """Measures one load with so many client keys."""
+    def _once(
+        self, ring: Packets, kind: int, take: Callable[[bytes], None] | None = None
+    ) -> Result:
+        """Sends a ring through once, without probes."""
+        return self.generator.drive(
+            ring, kind, once=True, probing=False, take=take, window=self.window
+        )
+
+    def run(self, name: str, keys: int, seconds: float, rate: float = 0.0) -> Measured:
+        """Measures one load with so many client keys, held to `rate` requests a second if any."""
+        if name == RATE_LOAD:
+            return self._paced(keys, seconds)
+        if name == FRESH_LOAD:
+            return self._fresh(keys)
         note = ""
         load: loads.Load
         if name in BACK_LOADS:
@@ -132,29 +127,71 @@ class Suite:
         elif name == "announce store":
             load, ring, kept = self._store(keys)
             note = f"{kept} of {keys} kept"
-        elif name == "data to route":
+        elif name == ROUTE_LOAD:
             load, ring, kept = self._route(keys)
             note = f"to {kept} stored keys"
             if not kept:
-                return Measured(self.node.name, name, keys, Result(), 0.0, "nothing is stored")
+                return Measured(self.node.name, name, keys, Result(), None, "nothing is stored")
         else:
             load = self.simple(name)
             ring = self._ring(load, keys)
             self._aim(load)
         warned = self._warm(load, ring, keys)
-        window = QUICK_WINDOW if name == "data to route" else self.window
+        window = QUICK_WINDOW if name == ROUTE_LOAD else self.window
         self.generator.drain()
         row = measure(
             self.node, name, keys if load.keyed else None,
             lambda: self.generator.drive(
-                ring, load.answer, seconds=seconds, window=window,
-                rate=RATE if name == RATE_LOAD else 0.0,
+                ring, load.answer, seconds=seconds, window=window, rate=rate
             ),
             "; ".join(part for part in (note, warned) if part),
         )  # fmt: skip
         if isinstance(load, loads.Nodes):
             row.note = "; ".join(p for p in (f"{load.listed} nodes listed", row.note) if p)
         self.generator.drain()
+        return row
+
+    def _paced(self, keys: int, seconds: float) -> Measured:
+        """Measures pings that come one by one, each from a probe, by known clients."""
+        load = self.simple(RATE_LOAD)
+        self._warm(load, self._ring(load, keys), keys)
+        own = self.generator
+        pacer = Generator(
+            own.target, max(1, len(own.sources)), RATE_PROBES, own.brake, own.max_rate
+        )
+        try:
+            for place, probe in enumerate(pacer.probes.values()):
+                home = _home(probe)
+                probe.requests = [
+                    load.probe(i, self.clients[i % keys], home)
+                    for i in range(place, place + 8 * RATE_PROBES, RATE_PROBES)
+                ]
+            own.drain()
+            return measure(
+                self.node, RATE_LOAD, keys, lambda: pacer.pace(RATE, seconds, load.answer)
+            )
+        finally:
+            pacer.close()
+
+    def _fresh(self, keys: int) -> Measured:
+        """Measures what the first request of a client costs: clients that never spoke before.
+
+        They are those behind the first `keys` and before the probes'.
+        """
+        load = self.simple("ping")
+        count = min(FRESH, len(self.clients) - PROBES - keys)
+        home = self.generator.endpoint
+        ring = self.generator.packets(
+            [load.request(i, self.clients[keys + i], home(i)) for i in range(count)]
+        )
+        scalar = scalar_us()
+        row = measure(self.node, FRESH_LOAD, count, lambda: self._once(ring, load.answer))
+        scalar = min(scalar, scalar_us())
+        row.figures["scalar_us"] = scalar
+        row.note = f"scalar multiplication {scalar:.1f} us"
+        if row.cpu_us is not None:
+            row.figures["beside_us"] = row.cpu_us - scalar
+            row.note += f", {row.cpu_us - scalar:.1f} beside it"
         return row
 
     def simple(self, name: str) -> loads.Load:
@@ -181,18 +218,16 @@ class Suite:
         forward = kind(self.clients, name, hop)
         load = loads.Back(self.clients, name, answer, size)
         rows: list[bytes] = []
-        self.generator.drive(
-            self._ring(forward, 1000), hop, once=True, probing=False,
-            take=lambda packet: rows.append(packet[-size:]),
-        )  # fmt: skip
+        some = min(1000, len(self.clients) - PROBES)
+        self._once(self._ring(forward, some), hop, lambda packet: rows.append(packet[-size:]))
         load.returns[None] = rows
         for probe, client, home in self._each_probe():
             passed = self.generator.exchange(probe.sock, forward.request(0, client, home), hop)
             if passed is not None:
                 load.returns[home] = [passed[-size:]]
         if not rows:
-            raise RuntimeError(f"{self.node.name} passes on no {hop:#x}")
-        ring = self._ring(load, 1000)
+            raise loads.LoadError(f"{self.node.name} passes on no {hop:#x}")
+        ring = self._ring(load, some)
         self._aim(load)
         return load, ring
 
@@ -218,7 +253,7 @@ class Suite:
                 # the ring's place, not the client's number, says the source: keep both the same
                 packets = [make(i) for i in range(keys)]
                 ring = self.generator.packets(packets)
-                self.generator.drive(ring, load.answer, once=True, probing=False, take=heard)
+                self._once(ring, load.answer, heard)
 
         kept: dict[int, bool] = {}
         round_trip(
@@ -270,7 +305,7 @@ class Suite:
         found = len(load.targets)
         if not found:
             return load, self._ring(store, 1), 0
-        ring = self._ring(load, max(1000, found))
+        ring = self._ring(load, found)
         own = self._announce_probes(store)
         for probe, client, home in self._each_probe():
             mine = loads.Route(self.clients, load.name, load.answer)

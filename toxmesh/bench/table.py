@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from toxmesh.bench.suite import Measured
+from toxmesh.bench.measured import Measured
 
 BARS = {
     "ping": 0.5,
@@ -29,9 +29,13 @@ def _number(keys: int | None) -> str:
 def share(row: Measured, rows: Sequence[Measured], against: str) -> float | None:
     """Returns the CPU per answer as a share of that of the node named `against`, if both exist."""
     for other in rows:
-        if other.node == against and (other.load, other.keys) == (row.load, row.keys):
-            if row.node == against or not other.cpu_us or not row.result.answers:
-                return None
+        if (
+            other.node == against != row.node
+            and (other.load, other.keys) == (row.load, row.keys)
+            and other.cpu_us
+            and row.cpu_us
+            and row.result.answers
+        ):
             return row.cpu_us / other.cpu_us
     return None
 
@@ -65,7 +69,7 @@ def cells(row: Measured, rows: Sequence[Measured], against: str) -> tuple[str, .
         f"{100 * lost / max(result.sent, 1):.2f} %",
         f"{1000 * result.quantile(0.5):.2f}",
         f"{1000 * result.quantile(0.99):.2f}",
-        f"{row.cpu_us:.1f}" if result.answers else "-",
+        "-" if row.cpu_us is None or not result.answers else f"{row.cpu_us:.1f}",
         f"{part:.2f}" if part is not None else "",
         "; ".join(p for p in (row.note, f"{result.wrong} WRONG" if result.wrong else "") if p),
     )
