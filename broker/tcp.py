@@ -330,11 +330,22 @@ class RelayTcp:
 
     def _greet(self, connection: Connection, now: float) -> None:
         """Collects the client hello; when it is complete its key tells the shard."""
-        chunk = self._receive(connection, HELLO_SIZE - len(connection.rest), now)
-        connection.rest += chunk
-        if len(connection.rest) < HELLO_SIZE or connection.state == State.CLOSED:
+        missing = HELLO_SIZE - len(connection.rest)
+        try:
+            chunk = connection.socket.recv(missing)
+        except BlockingIOError:
+            connection.readable = False
             return
-        key = connection.rest[:32]
+        except OSError:
+            self._doomed.append((connection, "relay_gone"))
+            connection.readable = False
+            return
+        if len(chunk) < missing:
+            self._drained(connection, len(chunk))
+        hello = connection.rest = bytes(connection.rest) + chunk
+        if len(hello) < HELLO_SIZE:
+            return
+        key = hello[:32]
         table = self.hooks.slots("relay")
         shard = table.shard_of(key) if table is not None else -1
         if shard < 0:
@@ -349,37 +360,42 @@ class RelayTcp:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
         work.hellos.append(connection)
 
-    def read(self, connection: Connection, now: float) -> bytes:
-        """Returns the next part of a stream, or nothing; it is kept until it is committed."""
+    def read(self, connection: Connection, room: memoryview, now: float) -> int:
+        """Puts the next part of a stream into `room`; returns its bytes, kept until committed."""
+        rest = connection.rest
         if connection.regive:
             connection.regive = False
-            return connection.rest
+            size = len(rest)
+            room[:size] = rest
+            return size
         if not connection.readable:
-            return b""
-        chunk = self._receive(connection, self.limits.chunk, now)
-        if chunk:
-            connection.rest = connection.rest + chunk if connection.rest else chunk
-            self.counts["bytes_in"] += len(chunk)
-        return chunk
-
-    def _receive(self, connection: Connection, size: int, now: float) -> bytes:
+            return 0
+        limit = self.limits.chunk
         try:
-            chunk = connection.socket.recv(size)
+            size = connection.socket.recv_into(room, limit)
         except BlockingIOError:
             connection.readable = False
-            return b""
+            return 0
         except OSError:
             self._doomed.append((connection, "relay_gone"))
             connection.readable = False
-            return b""
-        if not chunk:
+            return 0
+        if size < limit:
+            self._drained(connection, size)
+        if size:
+            connection.rest = b"".join((rest, room[:size])) if rest else room[:size]
+            self.counts["bytes_in"] += size
+        return size
+
+    def _drained(self, connection: Connection, size: int) -> None:
+        """Less than asked for was read: edge-triggered, so the next byte is a new event."""
+        if not size:
             connection.readable = False
             self._doomed.append((connection, "relay_ended"))
-        elif len(chunk) < size and not connection.ended:
-            connection.readable = False  # edge-triggered: the next byte is a new event
-        return chunk
+        elif not connection.ended:
+            connection.readable = False
 
-    def write(self, connection: Connection, data: bytes, now: float) -> None:
+    def write(self, connection: Connection, data: memoryview, now: float) -> None:
         """Sends sealed frames, and keeps what the socket does not take."""
         if connection.out is not None:
             connection.out += data
@@ -396,7 +412,7 @@ class RelayTcp:
                 if connection.full:  # of frames in its inbox, which this commit has taken
                     self.check_level(connection, now)
                 return
-            connection.out = bytearray(memoryview(data)[count:])
+            connection.out = bytearray(data[count:])
             connection.moved = now  # from here on it is the client that is waited for
         self.check_level(connection, now)
 

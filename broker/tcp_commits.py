@@ -30,7 +30,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
     First the rows (input consumed, nonces moved on, bytes written), then the effects. Connections
     that were closed meanwhile are passed over: their nonces are of no use any more.
     """
-    _, sequence, rows, effects, drops = items
+    _, sequence, rows, out, effects, drops = items
     done = work.committed(sequence, now)
     if done is None:
         tcp.drops["relay_commit_sequence"] += 1
@@ -38,15 +38,20 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
     connections = tcp.connections
     counts = tcp.counts
     frames = 0
+    view = memoryview(out)
+    end = 0
     part = iter(rows)
-    for serial, consumed, received, sent, taken, wait, out in zip(
+    for serial, consumed, received, sent, taken, wait, size in zip(
         *([part] * ROW_FIELDS), strict=False
     ):
+        begin = end
+        end += size
         connection = connections.get(serial)
         if connection is None:
             continue
         if consumed:
-            connection.rest = connection.rest[consumed:]
+            rest = connection.rest
+            connection.rest = bytes(rest[consumed:]) if consumed < len(rest) else b""
         frames += received + taken
         if received:
             connection.count_received(received)
@@ -58,8 +63,8 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
             connection.taken(taken)
         if wait or connection.wait:
             work.set_wait(connection, wait)
-        if out:
-            tcp.write(connection, out, now)
+        if size:
+            tcp.write(connection, view[begin:end], now)
         elif taken and connection.full:
             tcp.check_level(connection, now)
     for effect in effects:

@@ -75,7 +75,8 @@ class Connection:
         self.listed = False  # in its shard's list of connections to read
         self.flying = False  # in a frame that was not committed yet
         self.wait = GO_ON  # why the worker left input where it was
-        self.rest = b""  # input that was read and not consumed
+        # input that was read and not consumed; a view while it is where it was read to (`settle`)
+        self.rest: bytes | memoryview = b""
         self.regive = False  # `rest` has to be given to a new worker before anything new
         self.deaths = 0  # workers that died with this connection in hand, one after the other
         self.doubted = False  # in hand at the last death, and not yet tried again
@@ -101,6 +102,11 @@ class Connection:
     def full(self) -> bool:
         """Whether its senders were told to wait."""
         return self.note != ROOM
+
+    def keep_rest(self) -> None:
+        """Gives unconsumed input memory of its own: what it was read to is used again."""
+        if self.rest.__class__ is memoryview:
+            self.rest = bytes(self.rest)
 
     def count_received(self, frames: int) -> None:
         """Moves the receive nonce on."""

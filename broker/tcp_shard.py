@@ -22,8 +22,8 @@ _OVERDUE_S = 15.0  # the supervisor ends a worker that is silent for 3 s
 _STALLED_S = 1.0  # an input without a commit for so long: the worker has no time for its clients
 _TICK_S = 0.1  # a worker with input that waits is asked at least so often
 
-Read = Callable[[Connection, float], bytes]
-"""read(connection, now): the next part of its stream, or nothing."""
+Read = Callable[[Connection, memoryview, float], int]
+"""read(connection, room, now): puts the next part of its stream into `room`; returns its bytes."""
 
 
 class Input(NamedTuple):
@@ -53,6 +53,9 @@ class ShardWork:
         self.waiting: dict[Connection, None] = {}  # connections with a reason to wait
         self._limits = limits
         self._directory = directory
+        # Streams are read to where they are sent from, one behind the other. Three parts more than
+        # a frame: the last may begin just below the limit, and what is given again is longer.
+        self._stream = memoryview(bytearray(limits.frame + 3 * limits.chunk))
         self._old_mail = 0  # inboxes that had something when the epoch began
         self._mail_turn = False
         self._sequence = 0
@@ -132,6 +135,8 @@ class ShardWork:
         death further; they are given again one by one, but for those the caller closes."""
         self.up = False
         hand = [connection for row in self.flying for connection in row.streams + row.mailed]
+        for connection in hand:
+            connection.keep_rest()
         if self.flying:
             hand += self.waiting
         self.flying.clear()
@@ -155,7 +160,8 @@ class ShardWork:
         records: list[Any] = []
         inbox: list[Any] = []
         hellos: list[Any] = []
-        chunks: list[Any] = []
+        chunks: list[int] = []
+        size = 0
         if self.records:
             self._take_records(records)
         elif self.suspects:
@@ -165,11 +171,11 @@ class ShardWork:
                 self._take_mail(mailed, inbox)
             self._mail_turn = not mailed  # new mail must not keep those in doubt waiting
             if not mailed:
-                self._take_suspect(hand, mailed, inbox, hellos, chunks)
+                size = self._take_suspect(hand, mailed, inbox, hellos, chunks)
         if not (self.suspects or records or hand or mailed):
             self._take_mail(mailed, inbox)
             self._take_hellos(hand, hellos)
-            self._take_chunks(hand, chunks, read, now)
+            size = self._take_chunks(hand, chunks, read, now)
         if not (hand or mailed or records or self.notes or self._is_due(now)):
             return None
         self._sequence += 1
@@ -177,7 +183,10 @@ class ShardWork:
         self._last = now
         self.flying.append(Input(self._sequence, hand, mailed))
         notes, self.notes = self.notes, []
-        return [self.epoch, self._sequence, self.applied, notes, records, inbox, hellos, chunks]
+        return [
+            self.epoch, self._sequence, self.applied, notes, records, inbox, hellos, chunks,
+            self._stream[:size],
+        ]  # fmt: skip
 
     def _is_due(self, now: float) -> bool:
         """Tells whether the worker has input of its own that may go on now."""
@@ -233,16 +242,18 @@ class ShardWork:
         mailed: list[Connection],
         inbox: list[Any],
         hellos: list[Any],
-        chunks: list[Any],
-    ) -> None:
-        """Takes the next connection in doubt, alone: the inboxes of all, then their streams."""
+        chunks: list[int],
+    ) -> int:
+        """Takes the next connection in doubt, alone: the inboxes of all, then their streams.
+        Returns the bytes of its stream."""
         # Each inbox once, with what it had then: new mail must not keep the streams waiting.
         while self.doubted_mail:
             connection = self.doubted_mail.popleft()
             if connection.inbox is not None and connection.given < len(connection.inbox):
                 self._give_mail(connection, inbox)
                 mailed.append(connection)
-                return
+                return 0
+        size = 0
         while self.suspects and not hand:
             connection = self.suspects.popleft()
             connection.doubted = False
@@ -251,13 +262,16 @@ class ShardWork:
             if connection.state == State.GREETED:
                 hellos += (connection.serial, connection.rest, connection.private)
             elif connection.rest:
-                chunks += (connection.serial, connection.rest)
+                size = len(connection.rest)
+                self._stream[:size] = connection.rest
+                chunks += (connection.serial, size)
                 connection.regive = False
             else:
                 self._offer(connection)
                 continue
             connection.flying = True
             hand.append(connection)
+        return size
 
     def _give_mail(self, connection: Connection, inbox: list[Any]) -> int:
         """Gives what is in an inbox and was not given yet; returns its bytes as they are sealed."""
@@ -292,22 +306,25 @@ class ShardWork:
                 hand.append(connection)
 
     def _take_chunks(
-        self, hand: list[Connection], chunks: list[Any], read: Read, now: float
-    ) -> None:
+        self, hand: list[Connection], chunks: list[int], read: Read, now: float
+    ) -> int:
+        """Reads the streams that are ready, in turn; returns the bytes of all parts."""
         size = 0
         ready = self.ready
         limit = self._limits.frame
+        stream = self._stream
         while ready and size < limit:
             connection = ready.popleft()
             connection.listed = False
             if connection.state == State.CLOSED or connection.flying:
                 continue
-            chunk = read(connection, now)
-            if chunk:
+            count = read(connection, stream[size:], now)
+            if count:
                 connection.flying = True
-                chunks += (connection.serial, chunk)
+                chunks += (connection.serial, count)
                 hand.append(connection)
-                size += len(chunk)
+                size += count
+        return size
 
     def committed(self, sequence: int, now: float) -> Input | None:
         """Takes the oldest input off and returns it, or None for a wrong sequence."""
@@ -325,6 +342,7 @@ class ShardWork:
         for connection in done.streams:
             connection.deaths = 0
             connection.flying = False
+            connection.keep_rest()
             if connection.state != State.CLOSED:
                 self._offer(connection)
 

@@ -2,25 +2,27 @@
 
 Input (kind RELAY_INPUT), items:
 
-    [epoch, sequence, applied, notes, records, inbox, hellos, chunks]
+    [epoch, sequence, applied, notes, records, inbox, hellos, chunks, stream]
 
 `epoch` names one life of a shard's state; the first frame of a new epoch makes the worker forget
 all it had. `sequence` counts the inputs of an epoch from 1; a commit has that of its input.
-`applied` is the sequence of the last commit the broker has applied. The rest are flat lists:
+`applied` is the sequence of the last commit the broker has applied. `stream` has the parts
+of all streams behind one another. The rest are flat lists:
 
     notes    serial, note                          FORGET, FULL, HELD or ROOM
     records  serial, key, shared key, receive nonce, send nonce, confirmed, private address,
              ping id or None, links [id, peer serial or 0, peer link id, ...], its last note
     inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up
     hellos   serial, 128 bytes, private address
-    chunks   serial, bytes of the stream
+    chunks   serial, how many bytes of `stream` are its
 
 Commit (kind RELAY_COMMIT), items:
 
-    [epoch, sequence, rows, effects, drops]
+    [epoch, sequence, rows, out, effects, drops]
 
     rows     serial, bytes consumed, frames received, frames sealed, inbox frames done, wait,
-             bytes out
+             how many bytes of `out` are for it
+    out      what goes to the clients of all rows, behind one another
     effects  [tag, serial, ...] in the order in which they happened
     drops    {reason: count}
 

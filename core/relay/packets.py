@@ -64,8 +64,7 @@ def _ping(shard: "RelayShard", session: Session, plain: bytes, now: float) -> in
     if wait:
         return wait
     session.pinged = now
-    shard.touch(session)
-    shard.seal_for(session, b"\x05" + plain[1:])
+    shard.outgoing.seal(session, b"\x05" + plain[1:])
     return GO_ON
 
 

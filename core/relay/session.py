@@ -8,6 +8,7 @@ from core.relay.limits import RelayLimits
 PING_INTERVAL_S = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY, for clients as well
 _PING_EARLY_S = 1.0
 _PING_LATE_S = 15.0
+NOWHERE = -1  # nothing was sealed since the last commit
 
 Peer = tuple[int, int]
 """Serial and link id of the other half of a link."""
@@ -29,14 +30,16 @@ class Session(Receiver):
     """One connection of this shard."""
 
     __slots__ = (
+        "begins",
         "confirmed",
         "consumed",
         "done",
         "dropping",
+        "ends",
         "key",
         "links",
-        "out",
         "paused_since",
+        "pieces",
         "ping_id",
         "pinged",
         "private",
@@ -76,7 +79,9 @@ class Session(Receiver):
         self.received = 0
         self.sent = 0
         self.done = 0
-        self.out: list[bytes] = NOTHING
+        self.begins = 0  # the last run of frames sealed for it: its place in the shard's arena
+        self.ends = NOWHERE
+        self.pieces: list[tuple[int, int]] | None = None  # and those before it
 
     def __repr__(self) -> str:
         return f"Session({self.serial})"  # it holds keys
@@ -93,9 +98,6 @@ class Session(Receiver):
             self.pinged = now
             return True
         return age < PING_INTERVAL_S - _PING_EARLY_S
-
-
-NOTHING: list[bytes] = []  # shared and never appended to: an idle session owns no list
 
 
 def has_room(receiver: Receiver, limits: RelayLimits) -> bool:

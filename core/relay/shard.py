@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from core.crypto import SharedKeys, open_sealed, seal
+from core.crypto import MAC_SIZE, SharedKeys
 from core.entropy import Entropy
 from core.relay import packets
 from core.relay.frames import (
@@ -32,12 +32,12 @@ from core.relay.frames import (
 )
 from core.relay.handshake import answer_hello
 from core.relay.limits import BOX_EXTRA, FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
-from core.relay.session import NOTHING, Receiver, Session, has_room
+from core.relay.outgoing import Outgoing
+from core.relay.session import Receiver, Session, has_room
 
 Hop = Callable[[bytes, int, float, bool], bool]
 """hop(packet, serial, now, from_private): relay packet 08 or 0a; False closes the connection."""
 
-_SIZES = [size.to_bytes(2, "big") for size in range(MAX_BOX + 1)]
 _LINK_BYTES = [bytes((number,)) for number in range(256)]
 _LOOK_INTERVAL_S = 0.05  # how often pauses are looked at without a reason
 _LOOK_BYTES = 1 << 20  # of input whose pauses end together, for one commit: a frame has 4 MiB
@@ -69,6 +69,7 @@ class RelayShard:
         self._limits = limits or RelayLimits()
         self.frames: Counter[int] = Counter()
         """How many frames were handled, by kind."""
+        self.outgoing = Outgoing()
         self._begin(-1)
 
     def _begin(self, epoch: int) -> None:
@@ -81,7 +82,7 @@ class RelayShard:
         self._unapplied: deque[tuple[int, list[tuple[Receiver, int]]]] = deque()
         self._waiting: dict[Session, None] = {}
         self._next_look = 0.0
-        self._touched: list[Session] = []
+        self.outgoing.forget()
         self._resumed = 0  # bytes of input that waited, taken since the last commit
         self._handed: list[tuple[Receiver, int]] = []
         self.effects: list[Effect] = []
@@ -96,7 +97,7 @@ class RelayShard:
         None if the input belongs to an epoch that this shard has given up. An exception that comes
         out of here leaves the shard broken until the next epoch: the adapter says RESET.
         """
-        epoch, sequence, applied, notes, records, inbox, hellos, chunks = items
+        epoch, sequence, applied, notes, records, inbox, hellos, chunks, stream = items
         if epoch != self.epoch:
             self._begin(epoch)
         elif self.broken:
@@ -114,18 +115,18 @@ class RelayShard:
                 self._take_inbox(session, frame, peer, now)
         for serial, hello, private in _rows(hellos, HELLO_FIELDS):
             self._hello(serial, hello, private)
-        for serial, chunk in _rows(chunks, CHUNK_FIELDS):
-            session = self.sessions.get(serial)
-            if session is not None:
-                session.rest = session.rest + chunk if session.rest else chunk
-                self.touch(session)
-                if session.wait == GO_ON:
-                    self._run(session, now)
+        self._take_chunks(chunks, stream, now)
         if self._waiting and (look or now >= self._next_look or self._is_ahead()):
             self._look(now)
-        rows, effects, drops = self._commit(sequence)
+        rows, out = self.outgoing.collect(self._handed)
+        if self._handed:
+            self._unapplied.append((sequence, self._handed))
+            self._handed = []
+        self._resumed = 0
+        effects, self.effects = self.effects, []
+        drops, self.drops = dict(self.drops), Counter()
         self.broken = False
-        return [epoch, sequence, rows, effects, drops]
+        return [epoch, sequence, rows, out, effects, drops]
 
     def newly_broken(self) -> bool:
         """Tells, once in an epoch, that an exception has ended it."""
@@ -178,9 +179,9 @@ class RelayShard:
         self, session: Session, frame: bytes, peer: list[int] | None, now: float
     ) -> None:
         """Seals a plain frame for its client, and learns from those that change its links."""
-        self.touch(session)
+        self.outgoing.touch(session)
         session.done += 1
-        self.seal_for(session, frame)
+        self.outgoing.seal(session, frame)
         kind = frame[0]
         if kind >= FIRST_LINK:
             return
@@ -192,7 +193,7 @@ class RelayShard:
                 session.links.setdefault(link_id, None)
             if peer is not None:
                 session.links[link_id] = (peer[0], peer[1])
-                self.seal_for(session, bytes((packets.CONNECT_NOTICE, link_id)))
+                self.outgoing.seal(session, bytes((packets.CONNECT_NOTICE, link_id)))
             if session.routes:  # a worker before this one may have asked
                 session.routes -= 1
             if session.wait == ANSWER:
@@ -218,56 +219,129 @@ class RelayShard:
         )
         session.private = private
         self.sessions[serial] = session
-        self.touch(session)
+        self.outgoing.touch(session)
         session.consumed = len(hello)
-        session.out = [accepted.answer]
+        self.outgoing.put(session, accepted.answer)
         self.effects.append((HELLO, serial, accepted.shared, receive, send))
 
     # Input of a connection
 
-    def _run(self, session: Session, now: float) -> None:
-        """Handles the whole frames in a session's input, until one of them has to wait."""
+    def _take_chunks(self, chunks: list[int], stream: bytes, now: float) -> None:
+        """Takes the parts of streams, which stand behind one another in `stream`."""
+        source = self.outgoing.arena.source(stream)
+        sessions = self.sessions
+        end = 0
+        for serial, size in _rows(chunks, CHUNK_FIELDS):
+            begin = end
+            end += size
+            session = sessions.get(serial)
+            if session is None:
+                continue
+            self.outgoing.touch(session)
+            if session.rest or session.wait != GO_ON:
+                session.rest += stream[begin:end]
+                if session.wait == GO_ON:
+                    self._run_rest(session, now)
+                continue
+            done = self._run(session, stream, source, begin, end, now)
+            if done < end:
+                session.rest = stream[done:end]
+
+    def _run_rest(self, session: Session, now: float) -> None:
+        """Goes on with the input that a session has of its own."""
         data = session.rest
-        end = len(data)
-        position = 0
+        done = self._run(session, data, self.outgoing.arena.source(data), 0, len(data), now)
+        session.rest = data[done:]
+
+    def _run(
+        self, session: Session, data: bytes, source: Any, position: int, end: int, now: float
+    ) -> int:
+        """Handles the whole frames in data[position:end], until one of them has to wait; returns
+        where the rest begins.
+
+        This is the relay's hot path: data for a client of this shard that has room is opened at
+        the end of the arena, gets the other link id, and is sealed where it lies. All else goes
+        through `_data` and `packets.handle`.
+        """
+        outgoing = self.outgoing
+        arena = outgoing.arena
+        memory, open_box, seal_box = arena.memory, arena.open, arena.seal
+        most = self._limits.ahead_local
         shared = session.shared
+        receive = session.receive
+        used = outgoing.used
+        begin = position
+        frames = 0
+        link_id = -1  # whose other half is known
+        other: Session | None = None
+        peer_id = 0
         while end - position >= 2:
-            size = data[position] << 8 | data[position + 1]
+            high, low = data[position], data[position + 1]
+            size = high << 8 | low
             # The reference passes over an empty frame; no client sends one, so here it closes.
             if size > MAX_BOX or size == 0:
                 self.close(session, "frame_size")
-                return
+                return end
             behind = position + 2 + size
             if behind > end:
                 break
-            plain = open_sealed(
-                shared, session.receive.to_bytes(24, "big"), data[position + 2 : behind]
-            )
-            if not plain:
+            at = used + BOX_EXTRA
+            if size <= MAC_SIZE or not open_box(
+                at, source, position + 2, size, receive.to_bytes(24, "big"), shared
+            ):
                 self.close(session, "frame_box")
-                return
+                return end
+            kind = memory[at]
             if not session.confirmed:
                 session.confirmed = True
                 self.effects.append((CONFIRM, session.serial))
-            kind = plain[0]
-            if kind >= FIRST_LINK:
-                verdict = self._data(session, kind, plain, now)
+            if kind != link_id:
+                link_id = kind
+                other, peer_id = self._partner(session, kind)
+            if other is None or other.full or other.ahead >= most or session.dropping is not None:
+                plain = memory[at : used + 2 + size]
+                if kind >= FIRST_LINK:
+                    verdict = self._data(session, kind, plain, now)
+                else:
+                    verdict = packets.handle(self, session, kind, plain, now)
+                used = outgoing.used
+                link_id = -1  # the links may have changed
+                if verdict != GO_ON:
+                    if verdict is None:
+                        return end  # closed
+                    session.wait = verdict
+                    self._waiting[session] = None
+                    break
             else:
-                verdict = packets.handle(self, session, kind, plain, now)
-            if verdict != GO_ON:
-                if verdict is None:
-                    return  # closed
-                session.wait = verdict
-                self._waiting[session] = None
-                break
-            session.receive = (session.receive + 1) & NONCE_MASK
-            session.received += 1
+                memory[at] = peer_id
+                seal_box(used + 2, size - MAC_SIZE, other.send.to_bytes(24, "big"), other.shared)
+                memory[used], memory[used + 1] = high, low
+                other.send = (other.send + 1) & NONCE_MASK
+                other.sent += 1
+                other.ahead += size + 2
+                if other.ends != used:
+                    outgoing.begin_piece(other, used)
+                other.ends = outgoing.used = used = used + 2 + size
+            receive = (receive + 1) & NONCE_MASK
+            frames += 1
             position = behind
-        session.consumed += position
-        session.rest = data[position:] if position else data
+        session.receive = receive
+        session.received += frames
+        session.consumed += position - begin
+        return position
+
+    def _partner(self, session: Session, link_id: int) -> tuple[Session | None, int]:
+        """Returns the other half of a link where it is up and its client is of this shard."""
+        peer = session.links.get(link_id)
+        if peer is None:
+            return None, 0
+        other = self.sessions.get(peer[0])
+        if other is None or other.links.get(peer[1]) != (session.serial, link_id):
+            return None, 0
+        return other, peer[1]
 
     def _data(self, session: Session, link_id: int, plain: bytes, now: float) -> int | None:
-        """Passes data on along a link; the cheapest way this shard has."""
+        """Passes data on along a link, or says what becomes of it."""
         peer = session.links.get(link_id)
         if peer is None:
             if link_id in session.links:
@@ -296,8 +370,7 @@ class RelayShard:
             return self._wait_for(session, other, now)
         if session.dropping is not None:
             self._stop_dropping(session, other)
-        self.touch(other)
-        self.seal_for(other, _LINK_BYTES[peer_id] + plain[1:])
+        self.outgoing.seal(other, _LINK_BYTES[peer_id] + plain[1:])
         return GO_ON
 
     def _wait_for(self, session: Session, receiver: Receiver, now: float) -> int:
@@ -377,29 +450,12 @@ class RelayShard:
             session.paused_since = None
         session.wait = GO_ON
         session.waits_for = None
-        self.touch(session)
+        self.outgoing.touch(session)
         before = session.consumed
-        self._run(session, now)
+        self._run_rest(session, now)
         self._resumed += session.consumed - before
 
-    # Output
-
-    def touch(self, session: Session) -> None:
-        """Makes a session part of the next commit."""
-        if not session.touched:
-            session.touched = True
-            self._touched.append(session)
-
-    def seal_for(self, session: Session, plain: bytes) -> None:
-        """Seals a frame for a client of this shard, whose send nonce nobody else uses."""
-        box = seal(session.shared, session.send.to_bytes(24, "big"), plain)
-        session.send = (session.send + 1) & NONCE_MASK
-        session.sent += 1
-        if session.out is NOTHING:
-            session.out = []
-        session.out.append(_SIZES[len(box)])
-        session.out.append(box)
-        session.ahead += len(box) + 2
+    # The end of connections
 
     def close(self, session: Session, reason: str) -> int | None:
         """Ends a connection; what was sealed for it before still goes out first. Returns None,
@@ -413,33 +469,3 @@ class RelayShard:
         self._waiting.pop(session, None)
         session.full = session.held = False  # whoever waits for it waits no longer
         session.ahead = 0
-
-    def _commit(self, sequence: int) -> tuple[list[Any], list[Effect], dict[str, int]]:
-        rows: list[Any] = []
-        handed = self._handed
-        for session in self._touched:
-            out = session.out
-            data = b"".join(out) if out else b""
-            rows += (
-                session.serial,
-                session.consumed,
-                session.received,
-                session.sent,
-                session.done,
-                session.wait,
-                data,
-            )
-            if session.sent:
-                handed.append((session, len(data)))
-                session.sent = 0
-            session.touched = False
-            session.consumed = session.received = session.done = 0
-            session.out = NOTHING
-        self._touched = []
-        self._resumed = 0
-        if handed:
-            self._unapplied.append((sequence, handed))
-            self._handed = []
-        effects, self.effects = self.effects, []
-        drops, self.drops = dict(self.drops), Counter()
-        return rows, effects, drops

@@ -84,13 +84,12 @@ class Asked:
         record = [SERIAL, b"k" * 32, self.shared, receive, send, True, True, None, links, ROOM]
         box = crypto.seal(self.shared, Nonce(receive), plain)
         chunk = len(box).to_bytes(2, "big") + box
-        items = [self._epoch, 1, 0, [], record, [], [], [SERIAL, chunk]]
+        items = [self._epoch, 1, 0, [], record, [], [], [SERIAL, len(chunk)], chunk]
         commit = self.shard.handle(items, 1000.0)
         assert commit is not None
-        _, _, rows, effects, _ = commit
+        _, _, _, data, effects, _ = commit
         packets = []
         number = 0
-        data: bytes = rows[6] if rows else b""
         while data:
             size = int.from_bytes(data[:2], "big")
             opened = crypto.open_sealed(

@@ -34,23 +34,27 @@ def worker() -> tuple[RelayWorker, Desk, Collected, KeyPair]:
 
 
 def an_input(
-    sequence: int, hellos: list[Any] | None = None, chunks: list[Any] | None = None, epoch: int = 1
+    sequence: int, hellos: list[Any] | None = None, chunks: bytes | None = None, epoch: int = 1
 ) -> list[Any]:
-    return [epoch, sequence, sequence - 1, [], [], [], hellos or [], chunks or []]
+    chunk = chunks or b""
+    return [
+        epoch, sequence, sequence - 1, [], [], [], hellos or [], [77, len(chunk)], chunk
+    ]  # fmt: skip
 
 
 def test_a_hello_and_a_request_of_the_onion() -> None:
     module, desk, out, keys = worker()
     client = RelayClient(keys.public, KeyPair.generate(SeededEntropy("client")))
     module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), True]), 1.0)
-    kind, (epoch, sequence, rows, effects, drops) = desk.frames.pop()
+    kind, (epoch, sequence, rows, out_bytes, effects, drops) = desk.frames.pop()
     assert (kind, epoch, sequence, drops) == (RELAY_COMMIT, 1, 1, {})
     assert rows[:6] == [77, 128, 0, 0, 0, 0]
     assert effects[0][:2] == (HELLO, 77)
-    client.receive(rows[6])
+    assert rows[6] == len(out_bytes) == 96
+    client.receive(out_bytes)
     target = from_text("127.0.0.1", 3000)
     packet = b"\x08" + bytes(24) + pack_ip_port(target) + bytes(300)
-    module.handle_frame(RELAY_INPUT, an_input(2, chunks=[77, client.frame(packet)]), 1.0)
+    module.handle_frame(RELAY_INPUT, an_input(2, chunks=client.frame(packet)), 1.0)
     assert [row[0] for row in out.sent] == [target]
     assert out.sent[0][1][0] == 0x81
     assert module.snapshot() == {"connections": 1, "frames": {"08": 1}}
@@ -59,7 +63,7 @@ def test_a_hello_and_a_request_of_the_onion() -> None:
 def test_a_hello_that_was_not_made_for_us_closes() -> None:
     module, desk, _, _ = worker()
     module.handle_frame(RELAY_INPUT, an_input(1, hellos=[5, bytes(128), False]), 1.0)
-    assert desk.frames[0][1][3] == [(CLOSE, 5, "hello")]
+    assert desk.frames[0][1][4] == [(CLOSE, 5, "hello")]
 
 
 def test_a_broken_input_is_answered_with_one_reset_until_the_next_epoch() -> None:
@@ -69,7 +73,7 @@ def test_a_broken_input_is_answered_with_one_reset_until_the_next_epoch() -> Non
     module.handle_frame(RELAY_INPUT, an_input(2), 1.0)
     assert desk.frames == [(RELAY_RESET, [1])]
     module.handle_frame(RELAY_INPUT, an_input(1, epoch=2), 1.0)
-    assert desk.frames[1:] == [(RELAY_COMMIT, [2, 1, [], [], {}])]
+    assert desk.frames[1:] == [(RELAY_COMMIT, [2, 1, [], b"", [], {}])]
 
 
 def test_what_is_not_for_a_relay_is_refused() -> None:

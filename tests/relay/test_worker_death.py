@@ -4,9 +4,9 @@ from collections import defaultdict
 
 import pytest
 
-import core.relay.shard
+import core.relay.outgoing
 from core import batch, crypto
-from core.crypto import SharedKey
+from core.crypto import BoxArena
 from core.relay.frames import RELAY_COMMIT
 from tests.relay.joined import End, Joined
 
@@ -18,12 +18,16 @@ class SealWatch:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: dict[bytes, tuple[bytes, bytes]] = {}
-        monkeypatch.setattr(core.relay.shard, "seal", self.seal)
+        monkeypatch.setattr(core.relay.outgoing, "box_arena", self.arena)
 
-    def seal(self, shared: SharedKey, nonce: bytes, plain: bytes) -> bytes:
-        box = crypto.seal(shared, nonce, plain)
-        self.made[box] = (bytes(shared), nonce)
-        return box
+    def arena(self, capacity: int) -> BoxArena:
+        made = crypto.box_arena(capacity)
+
+        def seal(at: int, size: int, nonce: bytes, key: bytes) -> None:
+            made.seal(at, size, nonce, key)
+            self.made[made.memory[at : at + size + crypto.MAC_SIZE]] = (bytes(key), nonce)
+
+        return made._replace(seal=seal)
 
     def used_twice(self) -> int:
         """How often two different texts were sealed with one key and nonce."""
