@@ -40,13 +40,19 @@ def verdict(answer: dict[str, Any]) -> int:
     return DEGRADED
 
 
+def _queue(row: dict[str, Any]) -> str:
+    """Returns the datagrams that wait in the broker, or what the kernel keeps in bytes."""
+    count, size = screen.number(row.get("queue")), screen.number(row.get("queue_bytes"))
+    return screen.count(count) if count or not size else screen.size(size)
+
+
 def _worker_line(row: dict[str, Any]) -> list[str]:
     return [
         screen.plain(row.get("name", row.get("role"))),
         screen.plain(row.get("state")),
         screen.plain(row.get("pid")),
         screen.plain(row.get("core")),
-        screen.count(row.get("queue")),
+        _queue(row),
         screen.count(row.get("packets_per_s")),
         f"{screen.number(row.get('cpu_percent')):.1f} %",
         screen.size(row.get("rss")),
@@ -95,6 +101,7 @@ def page(answer: dict[str, Any]) -> list[str]:
         f"is up {screen.span(node.get('uptime_s'))}: {_WORDS[verdict(answer)]}",
         f"key        {screen.plain(node.get('public_key'))}",
         f"state      {screen.plain(node.get('state_dir'))}",
+        f"dispatch   {screen.plain(node.get('dispatch'))}",
     ]
     for index, address in enumerate(addresses if isinstance(addresses, list) else []):
         lines.append(f"{'addresses' if index == 0 else '':<11}{screen.plain(address)}")

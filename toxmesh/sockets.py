@@ -3,14 +3,13 @@
 import errno
 import ipaddress
 import socket
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core import endpoint
 from core.link import dispatch
-from core.link.dispatch import Lane
+from core.link.dispatch import KernelQueue, Lane
 from core.slots import SlotTable
 from toxmesh.settings import PORT_RANGE
 
@@ -99,21 +98,20 @@ class NodeSockets:
                 f"{count} brokers cannot share UDP port {self.udp_port} ({reason}); set brokers = 1"
             ) from None
 
-    def kernel_drops(self) -> Counter[str]:
-        """Returns how many datagrams the kernel dropped for want of room, by reader and class."""
-        rows = [("kernel_full:broker", row) for row in self.udp]
-        rows += [("kernel_full:broker", row) for group in self.readers for row in group]
+    def kernel_queues(self) -> list[tuple[str, str, KernelQueue]]:
+        """Returns the name of the reader (as in `status`), the class ("" for all) and the queue."""
+        rows = [("broker", "", row) for row in self.udp]
         rows += [
-            (f"kernel_full:{lane.role}:{lane.name}", row)
+            (f"broker.{number}", "", row)
+            for number, group in enumerate(self.readers, 1)
+            for row in group
+        ]
+        rows += [
+            (f"{lane.role}.{lane.shard}", lane.name, row)
             for lane, group in self.lanes.items()
             for row in group
         ]
-        result: Counter[str] = Counter()
-        for reason, row in rows:
-            count = dispatch.kernel_drops(row)
-            if count:
-                result[reason] += count
-        return result
+        return [(reader, name, dispatch.kernel_queue(row)) for reader, name, row in rows]
 
     def families(self) -> tuple[int, ...]:
         """Returns the address family of each UDP socket."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
 
-def _row(child: Child, queues: Counter[str], now: float) -> dict[str, Any]:
+def _row(
+    child: Child, queues: Counter[str], waiting: Counter[str], now: float
+) -> dict[str, Any]:
     return {
         "name": child.name,
         "role": child.role,
@@ -22,6 +24,7 @@ def _row(child: Child, queues: Counter[str], now: float) -> dict[str, Any]:
         "core": child.core,
         "restarts": child.restarts,
         "queue": queues[child.name],
+        "queue_bytes": waiting[child.name],
         "packets_per_s": child.packets_per_s,
         "cpu_percent": child.cpu_percent,
         "rss": child.beat.get("rss", 0),
@@ -43,13 +46,18 @@ def report(node: "Supervisor") -> dict[str, Any]:
     totals.received.update(node.totals.received)
     totals.sent.update(node.totals.sent)
     totals.drops.update(node.totals.drops)
-    totals.drops.update(node.bound.kernel_drops())
+    waiting: Counter[str] = Counter()
+    for reader, name, queue in node.bound.kernel_queues():
+        waiting[reader] += queue.size
+        if queue.drops:
+            reason = ":".join(filter(None, ("kernel_full", reader.partition(".")[0], name)))
+            totals.drops[reason] += queue.drops
     for child in node.children:
         totals.add(child.beat)
     queues: Counter[str] = Counter()
     for child in node.children:
         queues.update(child.beat.get("queues", {}))
-    rows = [_row(child, queues, now) for child in node.children]
+    rows = [_row(child, queues, waiting, now) for child in node.children]
     kinds = sorted({*totals.received, *totals.sent})
     return {
         "node": {

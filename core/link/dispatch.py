@@ -32,7 +32,7 @@ for _kind in (0x83, 0x85, 0x87, 0x90, 0x91, 0x92, 0x93, 0x95, 0x97):
 _SO_ATTACH_REUSEPORT_CBPF = 51  # Linux asm-generic/socket.h; socket has no name for it
 _SO_MEMINFO = 55
 _MEMINFO_WORDS = 9  # Linux sock_diag.h: SK_MEMINFO_VARS
-_DROPS_WORD = 8  # SK_MEMINFO_DROPS
+_QUEUE_WORD, _DROPS_WORD = 0, 8  # SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS
 
 # Linux bpf_common.h: what the program is made of
 _LOAD_BYTE = 0x30  # A = byte K of the datagram; beyond its end the program returns 0
@@ -130,15 +130,19 @@ def attach(group: socket.socket, code: Sequence[Instruction]) -> None:
     group.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, head)
 
 
-def kernel_drops(udp: socket.socket) -> int:
-    """Returns how many datagrams the kernel dropped since the socket was made: its queue was full.
+class KernelQueue(NamedTuple):
+    """The kernel's queue of one socket."""
 
-    A number of 32 bits that wraps; 0 where the system does not tell.
-    """
+    size: int  # bytes that it takes up now: some 770 for a short datagram
+    drops: int  # datagrams dropped since the socket was made, for want of room; wraps at 2**32
+
+
+def kernel_queue(udp: socket.socket) -> KernelQueue:
+    """Returns the state of a socket's queue; zeros where the system does not tell."""
     with suppress(OSError, struct.error):
-        size = 4 * _MEMINFO_WORDS
-        data = udp.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size)
-        return int(struct.unpack(f"={_MEMINFO_WORDS}I", data)[_DROPS_WORD])
-    return 0
+        data = udp.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
+        words = struct.unpack(f"={_MEMINFO_WORDS}I", data)
+        return KernelQueue(words[_QUEUE_WORD], words[_DROPS_WORD])
+    return KernelQueue(0, 0)
 
 
