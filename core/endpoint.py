@@ -30,6 +30,10 @@ _MAPPED = bytes(10) + b"\xff\xff"
 SOCKADDR4_SIZE = 16
 SOCKADDR6_SIZE = 28
 
+_LAN_HEADS = bytes(first in (10, 100, 127, 169, 172, 192) for first in range(256))
+"""By the first byte of an IPv4 address: whether any local network begins so."""
+_LOOPBACK6 = bytes(15) + b"\x01"
+
 
 def udp4(address: bytes, port: int) -> Endpoint:
     """Makes an endpoint of 4 address bytes and a port."""
@@ -121,7 +125,10 @@ def is_lan(endpoint: Endpoint) -> bool:
     169.254.1-254/16, 100.64/10, ::1, fe80::/10, ff00-ff02::1 and the v4-mapped forms of these.
     """
     if len(endpoint) == SOCKADDR4_SIZE:
-        a, b, c = endpoint[4], endpoint[5], endpoint[6]
+        a = endpoint[4]
+        if not _LAN_HEADS[a]:
+            return False
+        b, c = endpoint[5], endpoint[6]
         return (
             a in (10, 127)
             or (a == 172 and 16 <= b <= 31)
@@ -134,7 +141,7 @@ def is_lan(endpoint: Endpoint) -> bool:
         return True
     if ip[0] == 0xFF and ip[1] < 3 and ip[2:15] == bytes(13) and ip[15] == 1:
         return True
-    return ip == bytes(15) + b"\x01"
+    return ip == _LOOPBACK6
 
 
 def prefix_of(endpoint: Endpoint) -> bytes:

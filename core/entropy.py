@@ -22,20 +22,22 @@ class Entropy(Protocol):
 class SystemEntropy:
     """The kernel's generator, read in larger pieces; a fork never repeats its parent's bytes."""
 
+    __slots__ = ("__weakref__", "_pool", "_position")
+
     def __init__(self) -> None:
         self._pool = b""
-        self._position = 0
+        self._position = _POOL_SIZE  # as if all were handed out
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         self._pool = b""
-        self._position = 0
+        self._position = _POOL_SIZE
 
     def bytes(self, size: int) -> bytes:
         """Returns `size` fresh random bytes, each handed out once."""
         start = self._position
         end = start + size
-        if end > len(self._pool):
+        if end > _POOL_SIZE:
             if size > _POOL_SIZE:
                 return os.urandom(size)
             self._pool = os.urandom(_POOL_SIZE)

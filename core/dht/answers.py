@@ -33,61 +33,56 @@ class Answers:
     def handle_ping(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Answers 0x00 with 0x01; anything wrong is counted and forgotten."""
         if len(packet) != PING_SIZE:
-            self._out.drops["dht_ping_size"] += 1
-            return
+            return self._refuse("dht_ping_size")
         sender = packet[1:33]
         if sender == self._own_key:
-            self._out.drops["dht_own_key"] += 1
-            return
+            return self._refuse("dht_own_key")
         shared = self._keys.sender(sender)
         if shared is None:
-            self._out.drops["dht_weak_key"] += 1
-            return
+            return self._refuse("dht_weak_key")
         plain = open_sealed(shared, packet[33:57], packet[57:])
         if plain is None:
-            self._out.drops["dht_box"] += 1
-            return
+            return self._refuse("dht_box")
         if plain[0] != KIND_PING_REQUEST:  # else an answer of ours could be played back to us
-            self._out.drops["dht_ping_type"] += 1
-            return
+            return self._refuse("dht_ping_type")
         nonce = self._entropy.bytes(24)
         sealed = seal(shared, nonce, b"\x01" + plain[1:])
         self._out.send(source, self._ping_head + nonce + sealed)
         self.pings += 1
-        self._consider(sender, source, now)
+        return self._consider(sender, source, now)
 
     def handle_nodes(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Answers 0x02 with 0x04: up to four nodes, or none (as the reference)."""
         if len(packet) != NODES_REQUEST_SIZE:
-            self._out.drops["dht_nodes_size"] += 1
-            return
+            return self._refuse("dht_nodes_size")
         sender = packet[1:33]
         if sender == self._own_key:
-            self._out.drops["dht_own_key"] += 1
-            return
+            return self._refuse("dht_own_key")
         shared = self._keys.sender(sender)
         if shared is None:
-            self._out.drops["dht_weak_key"] += 1
-            return
+            return self._refuse("dht_weak_key")
         plain = open_sealed(shared, packet[33:57], packet[57:])
         if plain is None:
-            self._out.drops["dht_box"] += 1
-            return
+            return self._refuse("dht_box")
         count, nodes = self._snapshot.closest_packed(plain[:32], is_lan(source))
         nonce = self._entropy.bytes(24)
         sealed = seal(shared, nonce, bytes((count,)) + nodes + plain[32:])
         self._out.send(source, self._nodes_head + nonce + sealed)
         self.nodes += 1
-        self._consider(sender, source, now)
+        return self._consider(sender, source, now)
+
+    def _refuse(self, reason: str) -> None:
+        self._out.drops[reason] += 1
 
     def _consider(self, key: bytes, source: Endpoint, now: float) -> None:
         """Proposes the sender to dht.0 if it is new and its bucket has room."""
         snapshot = self._snapshot
         row = snapshot.rows.get(key)
-        if row is not None and source in (row.endpoint4, row.endpoint6):
-            return
         # A node that is here with another address is worth a check whatever its bucket's state.
-        if row is None and not snapshot.has_room(key):
+        if row is None:
+            if not snapshot.has_room(key):
+                return
+        elif source in (row.endpoint4, row.endpoint6):
             return
         if self._proposals.admit(key, now):
             self._out.tell_shard("dht", 0, Candidate(key, source))

@@ -91,6 +91,8 @@ class TableKeeper:
             KIND_DHT_REQUEST: self._dht_requests.handle,
             KIND_LAN_DISCOVERY: self._handle_lan_discovery,
         }
+        self.kinds = tuple(self._handlers)
+        """The kinds of datagrams that handle_packet takes."""
         self._steps: dict[Timer, Callable[[float], None]] = {
             Timer.START: self._start,
             Timer.COPY: self._ask_for_copies,
@@ -106,12 +108,8 @@ class TableKeeper:
     # What comes in
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
-        """Takes a datagram of kind 01, 04, 20, 21 or 94."""
-        handler = self._handlers.get(packet[0] if packet else -1)
-        if handler is None:
-            self._out.drops["dht_unknown_kind"] += 1
-            return
-        handler(packet, source, now)
+        """Takes a datagram of one of `kinds`: 01, 04, 20, 21 or 94."""
+        self._handlers[packet[0]](packet, source, now)
         self._now = now
         self._plan_publishing(now)
 

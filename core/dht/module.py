@@ -1,8 +1,9 @@
 """The DHT module: answers on every shard, and the table on shard 0."""
 
+from collections.abc import Callable
 from typing import Any
 
-from core.dht.answers import Answers
+from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.keeper import TableKeeper
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
@@ -10,6 +11,8 @@ from core.messages import Candidate, Message, TableChange, TableFull, TableWante
 from core.module import Context
 
 WANTED_S = 1.0  # a shard without a table asks for one this often
+
+Handler = Callable[[bytes, Endpoint, float], None]
 
 
 class DhtModule:
@@ -26,16 +29,21 @@ class DhtModule:
         if context.shard == 0:
             self.keeper = TableKeeper(context, self.snapshot_of_table, keys)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
+        self.handlers: list[Handler | None] = [None] * 256
+        """By the first byte: what takes the datagram. None: no kind of this shard."""
+        self.handlers[KIND_PING_REQUEST] = self.answers.handle_ping
+        self.handlers[KIND_NODES_REQUEST] = self.answers.handle_nodes
+        if self.keeper is not None:
+            for kind in self.keeper.kinds:
+                self.handlers[kind] = self.keeper.handle_packet
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of kind 00 or 02, or on shard 0 any of the DHT's kinds."""
-        kind = packet[0] if packet else -1
-        if kind == 0x02:
-            self.answers.handle_nodes(packet, source, now)
-        elif kind == 0x00:
-            self.answers.handle_ping(packet, source, now)
+        handler = self.handlers[packet[0]] if packet else None
+        if handler is not None:
+            handler(packet, source, now)
         elif self.keeper is not None:
-            self.keeper.handle_packet(packet, source, now)
+            self.out.drops["dht_unknown_kind"] += 1
         else:
             self.out.drops["dht_wrong_shard"] += 1
 

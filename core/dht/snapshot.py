@@ -1,6 +1,7 @@
 """The copy of dht.0's table that every shard answers from, in an order that spares the scan."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from core.dht.distance import (
@@ -17,6 +18,13 @@ from core.messages import NodeRow, TableChange, TableFull
 MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 
 
+_MOST_BITS = 10
+"""Answers are kept for targets of a bucket that differ in so many bits at most: 512 for each."""
+
+Answer = tuple[int, bytes]
+"""How many nodes, and their packed form, closest first."""
+
+
 class KeyIndex:
     """Keys in k-buckets around our own key, from which the closest to any key are read in order.
 
@@ -24,9 +32,14 @@ class KeyIndex:
     the searched key than all keys of deeper buckets where bit i of d is set, and farther where it
     is not. So the buckets of the set bits come first, from the top down, then the others from the
     bottom up, and only those that are needed are sorted: usually one of at most eight keys.
+
+    The order of keys by distance depends on the target's bits at those positions alone where two
+    keys part. So all targets that begin with the same bits, as far down as the keys in question
+    part, have the same answer, which is kept until the index changes: a bucket of eight has some 64
+    different ones.
     """
 
-    __slots__ = ("_buckets", "_filled", "_own", "packed")
+    __slots__ = ("_answers", "_buckets", "_filled", "_own", "packed")
 
     def __init__(self, own: int) -> None:
         self._own = own
@@ -34,15 +47,22 @@ class KeyIndex:
         self._filled: list[int] = []  # numbers of the buckets that are not empty, ascending
         self.packed: dict[int, bytes] = {}
         """The packed node of each key, as it stands in answers."""
+        # By the number of the first bit in which a target differs from our key (256: in none): how
+        # many of its last bits do not matter, and the answers by the bits that do.
+        self._answers: dict[int, tuple[int, dict[int, Answer]]] = {}
 
     def put(self, number: int, packed: bytes) -> None:
         """Adds a key, or gives one that is there another packed node."""
-        if number not in self.packed:
+        known = self.packed.get(number)
+        if known == packed:
+            return
+        if known is None:
             bucket = bucket_of(self._own, number)
             if not self._buckets[bucket]:
                 self._filled = sorted([*self._filled, bucket])
             self._buckets[bucket].append(number)
         self.packed[number] = packed
+        self._answers.clear()
 
     def remove(self, number: int) -> None:
         """Forgets a key; nothing happens if it is not here."""
@@ -52,6 +72,50 @@ class KeyIndex:
         self._buckets[bucket].remove(number)
         if not self._buckets[bucket]:
             self._filled.remove(bucket)
+        self._answers.clear()
+
+    def answer(self, target: int) -> Answer:
+        """Returns the up to four nodes closest to `target`, packed."""
+        first = KEY_BITS - (self._own ^ target).bit_length()
+        kept = self._answers.get(first)
+        if kept is not None:
+            found = kept[1].get(target >> kept[0])
+            if found is not None:
+                return found
+        return self._new_answer(target, first)
+
+    def _new_answer(self, target: int, first: int) -> Answer:
+        near = self.closest(target, MAX_SENT_NODES)
+        answer = len(near), b"".join([self.packed[number] for number in near])
+        kept = self._answers.get(first)
+        if kept is None:
+            kept = self._answers[first] = (KEY_BITS - self._depth(first), {})
+        # Keys that part very late, which somebody made so, would fill memory with seldom answers.
+        if KEY_BITS - kept[0] - first <= _MOST_BITS:
+            kept[1][target >> kept[0]] = answer
+        return answer
+
+    def _depth(self, first: int) -> int:
+        """Returns how many leading bits of a target decide on its answer, if it differs from our
+        key first in bit `first`: at least up to where any two keys part that may stand in it."""
+        bucket = min(first, LAST_BUCKET)
+        concerned = [bucket]
+        count = len(self._buckets[bucket])
+        if count < MAX_SENT_NODES:
+            deeper = [other for other in self._filled if other > bucket]
+            if deeper:  # in which order they come depends on the bits of their numbers
+                concerned += deeper
+                count += sum(len(self._buckets[other]) for other in deeper)
+            for other in reversed(self._filled):
+                if other < bucket and count < MAX_SENT_NODES:
+                    concerned.append(other)
+                    count += len(self._buckets[other])
+        depth = max(concerned) + 1
+        for other in concerned:
+            keys = sorted(self._buckets[other])
+            for low, high in pairwise(keys):
+                depth = max(depth, KEY_BITS - (low ^ high).bit_length() + 1)
+        return depth
 
     def closest(self, target: int, count: int) -> list[int]:
         """Returns up to `count` keys, the closest to `target` first."""
@@ -77,6 +141,17 @@ class KeyIndex:
                 break
         return found
 
+    def full_heads(self) -> bytes:
+        """Returns for each first byte of a key whether it alone tells that its bucket is full."""
+        own = self._own >> KEY_BITS - 8
+        heads = bytearray(256)
+        for bucket in range(8):
+            if len(self._buckets[bucket]) >= BUCKET_SIZE:
+                below = 7 - bucket  # bits of the byte that do not matter
+                start = (own >> below ^ 1) << below
+                heads[start : start + (1 << below)] = b"\x01" * (1 << below)
+        return bytes(heads)
+
     def in_bucket_of(self, number: int) -> int:
         """Returns how many keys share a key's bucket."""
         return len(self._buckets[bucket_of(self._own, number)])
@@ -92,7 +167,7 @@ class NodeSnapshot:
     answers. Addresses of local networks are given to requesters on local networks alone.
     """
 
-    __slots__ = ("_indexes", "_own", "own_key", "rows", "version")
+    __slots__ = ("_full_heads", "_indexes", "_own", "own_key", "rows", "version")
 
     def __init__(self, own_key: bytes) -> None:
         self.own_key = own_key
@@ -101,6 +176,7 @@ class NodeSnapshot:
         """Version of the table this is a copy of; None before the first TableFull."""
         self.rows: dict[bytes, NodeRow] = {}
         self._indexes = self._empty_indexes()
+        self._full_heads = bytes(256)
 
     def _empty_indexes(self) -> tuple[KeyIndex, KeyIndex, KeyIndex, KeyIndex]:
         own = self._own
@@ -135,6 +211,7 @@ class NodeSnapshot:
             row = NodeRow(*fields)
             self.rows[row.key] = row
             self._place(row)
+        self._full_heads = self._indexes[1].full_heads()
 
     def _place(self, row: NodeRow) -> None:
         """Puts a row into the indexes: for requesters outside and inside, all and announcers."""
@@ -154,18 +231,14 @@ class NodeSnapshot:
                 else:
                     index.remove(number)
 
-    def closest_packed(
-        self, key: bytes, to_lan: bool, only_announcers: bool = False, count: int = MAX_SENT_NODES
-    ) -> tuple[int, bytes]:
-        """Returns how many nodes are known (up to `count`) and their packed form, closest first.
+    def closest_packed(self, key: bytes, to_lan: bool, only_announcers: bool = False) -> Answer:
+        """Returns how many nodes are known (up to 4) and their packed form, closest first.
 
         `to_lan` says that the requester's own address is a local one; `only_announcers` leaves out
         nodes that are not known to store announcements.
         """
-        index = self._indexes[to_lan + 2 * only_announcers]
-        near = index.closest(int.from_bytes(key, "big"), count)
-        packed = index.packed
-        return len(near), b"".join([packed[number] for number in near])
+        index = self._indexes[to_lan + 2 if only_announcers else to_lan]
+        return index.answer(int.from_bytes(key, "big"))
 
     def closest(
         self, key: bytes, count: int, to_lan: bool, only_announcers: bool = False
@@ -177,6 +250,8 @@ class NodeSnapshot:
 
     def has_room(self, key: bytes) -> bool:
         """Guesses whether dht.0 could use a node with this key: its bucket shows a free place."""
+        if self._full_heads[key[0]]:
+            return False
         return self._indexes[1].in_bucket_of(number_of(key)) < BUCKET_SIZE
 
     def full(self) -> TableFull | None:

@@ -11,13 +11,16 @@ MAX_ANNOUNCE = 104  # c-toxcore group_announce.h: GCA_ANNOUNCE_MAX_SIZE; key 32,
 DEFAULT_CAPACITY = 10_000  # chats a shard; without a bound in the reference
 DEFAULT_BUDGET = 256  # chats that may have been opened from one source prefix
 
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2: what an IPv4 address in IPv6 begins with
+
 
 def read_announce(data: bytes) -> bytes | None:
     """Returns the group announce at the start of `data`, or None if there is no valid one.
 
     Layout: peer key 32, has address 1, relay count 1 (at most 1), packed UDP address if it has one,
     packed node if there is a relay. One that names neither leads nowhere and is refused (the
-    reference stores it and then fails to send it to others).
+    reference stores it and then fails to send it to others), and so is one with an IPv4 address
+    mapped into IPv6: it is declared in 7 bytes, and nobody may be sent what is no packet.
     """
     size = len(data)
     if size < 34 or data[32] > 1 or data[33] > 1 or not (data[32] or data[33]):
@@ -25,9 +28,13 @@ def read_announce(data: bytes) -> bytes | None:
     end = 34
     if data[32]:
         family = data[end] if end < size else -1
+        if family == 10 and data[end + 1 : end + 13] == _MAPPED:
+            return None
         end += {2: 7, 10: 19}.get(family, size)
     if data[33]:
         family = data[end] if end < size else -1
+        if family in (10, 138) and data[end + 1 : end + 13] == _MAPPED:
+            return None
         end += {2: 39, 10: 51, 130: 39, 138: 51}.get(family, size)
     return bytes(data[:end]) if end <= size else None
 

@@ -52,7 +52,7 @@ class OnionModule:
         self.forwarding = Forwarding(context, self.nodes, self.data)
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
-        self._handlers: dict[int, Handler] = {
+        handlers: dict[int, Handler] = {
             0x80: self.hops.handle_request_0,
             0x81: self.hops.handle_request_1,
             0x82: self.hops.handle_request_2,
@@ -69,6 +69,8 @@ class OnionModule:
             0x95: self.data.handle_request,
             0x97: self.data.handle_request,
         }
+        self.handlers = [handlers.get(kind) for kind in range(256)]
+        """By the first byte: what takes the datagram. None: no kind of this module."""
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of the onion kinds; refusals are counted in `out.drops`.
@@ -77,7 +79,7 @@ class OnionModule:
         """
         if not packet:
             raise WireError("onion", "no bytes")
-        handler = self._handlers.get(packet[0])
+        handler = self.handlers[packet[0]]
         if handler is None:
             raise ProtocolViolation("onion_kind")
         handler(packet, source, now)

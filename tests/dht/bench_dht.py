@@ -1,4 +1,6 @@
-"""CPU of the DHT module alone: `python -m tests.dht.bench_dht` prints microseconds per answer."""
+"""CPU of the DHT module alone: `python -m tests.dht.bench_dht` prints microseconds per answer.
+
+Called as a worker calls it: straight by the first byte."""
 
 import random
 import time
@@ -42,11 +44,12 @@ def table(own: bytes, per_bucket: int) -> tuple[NodeRow, ...]:
 def measure(name: str, module: DhtModule, packets: list[bytes]) -> None:
     """Prints the best of some rounds."""
     best = float("inf")
+    handlers = module.handlers
     for _ in range(ROUNDS):
-        start = time.perf_counter()
+        start = time.process_time()
         for packet in packets:
-            module.handle_packet(packet, SOURCE, 1.0)
-        best = min(best, (time.perf_counter() - start) / len(packets))
+            handlers[packet[0]](packet, SOURCE, 1.0)  # type: ignore[misc]  # kinds that it has
+        best = min(best, (time.process_time() - start) / len(packets))
     print(f"{name:34} {best * 1e6:6.2f} us")
 
 
@@ -75,10 +78,10 @@ def main() -> None:
     measure("ping", module, packets(0x00, b"\x00", 9))
     measure("nodes request, random key", module, packets(0x02, b"", 40))
     measure("nodes request, key near our own", module, packets(0x02, keys.public[:3], 40))
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20):
         module.handle_message(TableFull(1, keys.public, rows), 0.0)
-    cost = (time.perf_counter() - start) / 20 / len(rows)
+    cost = (time.process_time() - start) / 20 / len(rows)
     print(f"{'a row of a table taken in':34} {cost * 1e6:6.2f} us")
 
 

@@ -145,6 +145,19 @@ def test_a_request_in_our_own_name_is_counted(
     assert node.drops()["dht_own_key"] == 1
 
 
+@pytest.mark.parametrize("shard", [0, 1])
+def test_the_table_of_handlers_has_the_kinds_of_this_shard_alone(node: Node, shard: int) -> None:
+    module = module_of(node, shard)
+    kinds = {kind for kind, handler in enumerate(module.handlers) if handler is not None}
+    assert kinds == ({0, 1, 2, 4, 0x20, 0x21, 0x94} if shard == 0 else {0, 2})
+    before = module.out.drops.total()
+    for kind in range(256):
+        if kind not in kinds:
+            module.handle_packet(bytes((kind,)) * 100, from_text("192.0.2.1", 1), 1.0)
+    module.handle_packet(b"", from_text("192.0.2.1", 1), 1.0)
+    assert module.out.drops.total() == before + 257 - len(kinds)
+
+
 def test_kinds_of_the_table_are_refused_on_other_shards(world: World, node: Node) -> None:
     module_of(node, 1).handle_packet(b"\x04" + bytes(100), public(1), world.now)
     module_of(node, 1).handle_message(Candidate(bytes(32), public(1)), world.now)

@@ -53,6 +53,60 @@ def test_the_index_finds_what_a_scan_of_all_finds(keys: set[bytes], data: st.Dat
     assert len(index) == len(left)
 
 
+def scanned(index: KeyIndex, target: int) -> tuple[int, bytes]:
+    """The answer that looking at all keys gives."""
+    near = sorted(index.packed, key=lambda number: number ^ target)[:4]
+    return len(near), b"".join(index.packed[number] for number in near)
+
+
+# Keys that differ from ours, or from one another, at the very top, at the bottom, or in between.
+clustered = st.builds(
+    lambda base, bits, shift, tail: (base ^ bits << shift ^ tail) % 2**256,
+    st.sampled_from([0, int.from_bytes(OWN, "big"), 1 << 255, 1 << 140 | 1 << 130]),
+    st.integers(0, 31),
+    st.sampled_from([0, 100, 124, 128, 131, 200, 240, 250, 251]),
+    st.integers(0, 3),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(clustered, max_size=40),
+    st.lists(clustered | st.integers(0, 2**256 - 1), min_size=1, max_size=30),
+    st.integers(0, 40),
+)
+def test_a_kept_answer_is_that_of_a_scan(keys: list[int], targets: list[int], gone: int) -> None:
+    index = KeyIndex(int.from_bytes(OWN, "big"))
+    for number in keys:
+        index.put(number, number.to_bytes(32, "big"))
+    around = [*targets, *keys, *(number ^ 1 << 120 for number in keys), int.from_bytes(OWN, "big")]
+    for _ in range(2):  # the second time from what was kept
+        for target in around:
+            assert index.answer(target) == scanned(index, target)
+    for number in keys[:gone]:
+        index.remove(number)
+    for number in keys[gone : gone + 3]:
+        index.put(number, b"moved")
+    for target in around:
+        assert index.answer(target) == scanned(index, target)
+
+
+def test_answers_are_kept_for_all_targets_that_begin_alike_but_not_without_bound() -> None:
+    own = int.from_bytes(OWN, "big")
+    index = KeyIndex(own)
+    for number in range(8):
+        index.put(own ^ 1 << 255 ^ number << 252, b"node")
+    for number in range(20_000):
+        index.answer(own ^ 1 << 255 ^ number << 240)
+    kept = sum(len(answers) for _, answers in index._answers.values())
+    assert kept == 8
+    # two keys that part only after a hundred bits: what would be kept is hardly asked for again
+    index.put(own ^ 1 << 255 ^ 1 << 150, b"node")
+    for number in range(20_000):
+        index.answer(own ^ 1 << 255 ^ number << 240)
+    assert sum(len(answers) for _, answers in index._answers.values()) == 0
+
+
 def test_an_empty_table_has_no_closest_nodes() -> None:
     assert NodeSnapshot(OWN).closest_packed(OWN, to_lan=True) == (0, b"")
 
@@ -129,6 +183,17 @@ def test_a_bucket_with_eight_nodes_has_no_room() -> None:
     assert table(*rows[:7]).has_room(key_at(OWN, 5, 99))
     assert not table(*rows).has_room(key_at(OWN, 5, 99))
     assert table(*rows).has_room(key_at(OWN, 6, 99))
+
+
+def test_room_is_seen_in_every_bucket_and_again_when_a_node_has_gone() -> None:
+    for bucket in (0, 1, 6, 7, 8, 9, 126, 127, 130):
+        rows = [row(key_at(OWN, bucket, n), public(n)) for n in range(8)]
+        snapshot = table(*rows)
+        for other in (0, 1, 6, 7, 8, 9, 126, 127, 130):
+            full = other == bucket or (other >= 127 and bucket >= 127)
+            assert snapshot.has_room(key_at(OWN, other, 99)) != full, (bucket, other)
+        assert snapshot.handle_change(TableChange(8, OWN, (), (rows[3].key,)))
+        assert snapshot.has_room(key_at(OWN, bucket, 99))
 
 
 def test_the_copy_can_be_given_back_whole() -> None:
