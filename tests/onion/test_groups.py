@@ -15,6 +15,7 @@ SIX = pack_compact(from_text("2001:db8::77", 4444))
 FOUR = pack_compact(from_text("198.51.100.77", 4444))
 RELAY6 = b"\x8a" + SIX[1:] + b"r" * 32
 RELAY4 = b"\x82" + FOUR[1:] + b"r" * 32
+MAPPED = bytes(10) + b"\xff\xff" + bytes((198, 51, 100, 77))
 CHAT = b"chat id of 32 bytes ............"
 
 
@@ -81,6 +82,8 @@ def test_an_87_without_a_group_announce_is_a_search_with_a_node_count() -> None:
         group_announce(bytes(32), b"\x82" + SIX[1:]),
         group_announce(bytes(32), SIX, RELAY6[:-1]),
         group_announce(bytes(32), b"", b"\x0c" + RELAY4[1:]),
+        group_announce(bytes(32), b"\x0a" + MAPPED + b"\x82\x35"),
+        group_announce(bytes(32), b"", b"\x8a" + MAPPED + b"\x82\x35" + bytes(32)),
     ],
 )
 def test_a_malformed_group_announce_is_not_answered(announce: bytes) -> None:
