@@ -1,0 +1,33 @@
+"""Runs makers against worlds: as many packets of a kind as are wanted."""
+
+import os
+from collections import Counter
+
+from tests.equality.makers import MAKERS
+from tests.equality.world import World
+
+SEED = os.environ.get("TOXMESH_EQUALITY_SEED", "1")
+"""Another seed makes other packets; a mismatch names the one that found it."""
+WORLD_SIZE = 1250  # packets for one world
+_SIZES = (1, 1, 2, 5, 13, 33, 64, 90)  # of batches, before they are split among sockets
+
+
+def compare(name: str, count: int, seed: str = SEED) -> Counter[str]:
+    """Gives `count` packets of one of `MAKERS` to workers and declared modules. Returns how many
+    were answered, and how many were refused for which reasons. Raises Mismatch."""
+    role, make = MAKERS[name]
+    seen: Counter[str] = Counter()
+    for number in range(0, count, WORLD_SIZE):
+        world = World(f"{seed} {name} {number}", role, number // WORLD_SIZE)
+        maker = make(world)
+        left = min(WORLD_SIZE, count - number)
+        while left:
+            size = min(left, world.chance.choice(_SIZES))
+            sent = world.give([maker.case() for _ in range(size)])
+            seen["answered"] += len(sent)
+            maker.learn(sent)
+            world.pass_time(size)
+            left -= size
+        for out in world.out:
+            seen.update(out.drops)
+    return seen
