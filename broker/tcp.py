@@ -22,6 +22,7 @@ from broker.tcp_connection import Connection, Peer, State
 from broker.tcp_shard import ShardWork
 from core.endpoint import Endpoint, from_text, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
+from core.link.memory import keep_large_buffers
 from core.messages import Message, RelayDeliver
 from core.module import NodeOptions
 from core.relay.directory import Directory, Notice
@@ -49,6 +50,7 @@ class RelayTcp:
         limits: RelayLimits | None = None,
         entropy: Entropy | None = None,
     ) -> None:
+        keep_large_buffers()
         self.hooks = hooks
         self.drops = hooks.drops
         self.entropy = entropy or SystemEntropy()

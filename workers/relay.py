@@ -4,6 +4,7 @@ from typing import Any
 
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
+from core.link.memory import keep_large_buffers
 from core.messages import Message, TableChange, TableFull, TableWanted
 from core.module import Context, Module, ProtocolViolation
 from core.onion.forwarding import Forwarding
@@ -71,4 +72,5 @@ class RelayWorker:
 
 def create(context: Context, desk: Desk) -> Module:
     """Makes the relay module."""
+    keep_large_buffers()
     return RelayWorker(context, desk)
