@@ -101,3 +101,17 @@ def test_brokers_without_broker_dispatch_are_refused(tmp_path: Path) -> None:
     )
     assert result.returncode == 3
     assert 'brokers = 2 needs dispatch = "broker"' in result.stderr
+
+
+def test_a_broadcast_reaches_every_socket_so_each_lane_has_to_know_its_kinds() -> None:
+    bound = sockets.bind(("0.0.0.0",), free_port(), ())
+    try:
+        assert bound.dispatch_by_kernel(TABLES) == ""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            client.sendto(b"\x21" + bytes(32), ("127.255.255.255", bound.udp_port))
+        group = [bound.udp[0], *(rows[0] for rows in bound.lanes.values())]
+        assert [row.recv(64)[0] for row in group] == [0x21] * len(group)
+        assert [lane.accepts(0x21) for lane in bound.lanes].count(True) == 1
+    finally:
+        bound.close()
