@@ -5,8 +5,6 @@ whom (`Directory`). It has no key and opens nothing: what a frame means, a relay
 commit, and a commit is applied whole or not at all.
 """
 
-import contextlib
-import errno
 import logging
 import select
 import socket
@@ -15,14 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker.hooks import BrokerHooks
-from broker.tcp_admission import Admission, most_connections
+from broker.tcp_admission import Admission
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import Connection, Peer, State
+from broker.tcp_door import Door
 from broker.tcp_shard import ShardWork
-from core.endpoint import Endpoint, from_text, ip_of, is_ipv4, is_lan, prefix_of
+from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
 from core.link.memory import keep_large_buffers
+from core.link.streams import Stream
 from core.messages import Message, RelayDeliver
 from core.module import NodeOptions
 from core.relay.directory import Directory, Notice
@@ -32,9 +32,7 @@ from core.relay.limits import HELLO_SIZE, RelayLimits
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _GONE = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_A_TURN = 256
-_ACCEPTS_A_TURN = 64
 _WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
-_FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger("toxmesh.relay")
 
@@ -68,16 +66,11 @@ class RelayTcp:
         self._serial = self.entropy.below(1 << 62) + 1
         # Nor may an answer to the broker before this one pass for an answer to this one.
         self._epoch = self.entropy.below(1 << 48)
-        self._room = most_connections(self.limits, hooks)
-        self._listeners = {listener.fileno(): listener for listener in listeners}
-        self._accepting = True
         self.turn_frames = 0  # in commits since the sockets were looked at
-        self._poll = select.epoll()
-        for fd, listener in self._listeners.items():
-            listener.setblocking(False)
-            self._poll.register(fd, select.EPOLLIN)
+        self.poll = select.epoll()
+        self.door = Door(self, listeners)
         self._rest_until: float | None = None
-        hooks.watch(self._poll.fileno(), select.EPOLLIN, self._on_ready)
+        hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
 
@@ -117,7 +110,7 @@ class RelayTcp:
 
     def handle_worker(self, shard: int, generation: int | None, now: float) -> None:
         """Learns that a relay worker is up or gone."""
-        self._room = most_connections(self.limits, self.hooks)
+        self.door.count_room()
         work = self.works.get(shard)
         if work is None:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
@@ -162,11 +155,7 @@ class RelayTcp:
 
     def handle_stop(self, now: float) -> None:
         """Closes listeners and connections: the node stops."""
-        for fd, listener in self._listeners.items():
-            if self._accepting:
-                self._poll.unregister(fd)
-            listener.close()
-        self._listeners.clear()
+        self.door.close()
         for connection in list(self.connections.values()):
             connection.state = State.CLOSED
             connection.socket.close()
@@ -176,8 +165,8 @@ class RelayTcp:
         self.works.clear()
         self.clocks = Clocks()
         self._rest_until = None
-        self.hooks.unwatch(self._poll.fileno())
-        self._poll.close()
+        self.hooks.unwatch(self.poll.fileno())
+        self.poll.close()
 
     def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator."""
@@ -186,7 +175,7 @@ class RelayTcp:
             "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
             "clients": len(self.directory),
             "full": len(self.full),
-            "accepting": self._accepting,
+            "accepting": self.door.accepting,
             "shards": {number: work.snapshot() for number, work in self.works.items()},
             "counts": dict(self.counts),
         }
@@ -227,13 +216,14 @@ class RelayTcp:
     def _on_ready(self, events: int, now: float) -> None:
         """Takes what happened to the sockets, then lets the workers have it."""
         by_fd = self._by_fd
-        ready = self._poll.poll(0, _EVENTS_A_TURN)
+        listeners = self.door.listeners
+        ready = self.poll.poll(0, _EVENTS_A_TURN)
         callers = []  # come last: a new stream may get a descriptor that has an event in `ready`
         for fd, mask in ready:
             connection = by_fd.get(fd)
             if connection is None:
-                if fd in self._listeners:
-                    callers.append(self._listeners[fd])
+                if fd in listeners:
+                    callers.append(listeners[fd])
                 continue
             if mask & _GONE:
                 self.close(connection, "relay_gone", now)
@@ -249,7 +239,7 @@ class RelayTcp:
                 elif connection.state == State.GREETING:
                     self._greet(connection, now)
         for listener in callers:
-            self._accept(listener, now)
+            self.door.accept(listener, now)
         self._bury(now)
         self.pump(now)
         self._rest(len(ready), now)
@@ -267,46 +257,13 @@ class RelayTcp:
         if small and limits.rest_s:
             self._rest_until = now + limits.rest_s
             if not resting:
-                self.hooks.rewatch(self._poll.fileno(), 0)
+                self.hooks.rewatch(self.poll.fileno(), 0)
         elif resting:
             self._rest_until = None
-            self.hooks.rewatch(self._poll.fileno(), select.EPOLLIN)
+            self.hooks.rewatch(self.poll.fileno(), select.EPOLLIN)
 
-    def _accept(self, listener: socket.socket, now: float) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            if len(self.connections) >= self._room:
-                self.drops["relay_accept_paused"] += 1
-                self._pause_accepting(now)
-                return
-            try:
-                stream, name = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _FULL_ERRORS:
-                    self.drops["relay_no_descriptor"] += 1
-                    self._pause_accepting(now)
-                    return
-                self.drops["relay_accept_failed"] += 1
-                continue
-            self.admit(stream, from_text(name[0].partition("%")[0], name[1]), now)
-
-    def _pause_accepting(self, now: float) -> None:
-        if self._accepting:
-            self._accepting = False
-            for fd in self._listeners:
-                self._poll.unregister(fd)
-            self.clocks.accept_at = now + 0.5
-
-    def resume_accepting(self) -> None:
-        """Accepts connections again after a pause."""
-        if not self._accepting:
-            self._accepting = True
-            for fd in self._listeners:
-                self._poll.register(fd, select.EPOLLIN)
-
-    def admit(self, stream: socket.socket, source: Endpoint, now: float) -> Connection | None:
-        """Takes a new stream from `source`, or closes it where a limit says so."""
+    def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
+        """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
         address, prefix = ip_of(source), prefix_of(source)
         reason = self._admission.refusal(address, prefix)
         if reason is not None:
@@ -314,15 +271,11 @@ class RelayTcp:
             stream.close()
             return None
         self._serial += 1
-        stream.setblocking(False)
-        if stream.family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # the client has reset it already: read will tell
-                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self._serial, stream, address, prefix)
         connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
         self.connections[connection.serial] = connection
         self._by_fd[connection.fd] = connection
-        self._poll.register(connection.fd, _EVENTS)
+        self.poll.register(connection.fd, _EVENTS)
         self.clocks.hellos.append((now + self.limits.hello_s, connection.serial))
         self.counts["accepted"] += 1
         oldest = self._admission.add(connection)

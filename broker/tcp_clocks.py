@@ -41,7 +41,7 @@ class Clocks:
         """Does what is due at `now`."""
         if self.accept_at is not None and self.accept_at <= now:
             self.accept_at = None
-            tcp.resume_accepting()
+            tcp.door.resume()
         while self.hellos and self.hellos[0][0] <= now:
             serial = self.hellos.popleft()[1]
             connection = tcp.connections.get(serial)

@@ -1,9 +1,9 @@
 """The broker's record of one TCP connection: all of it that has to survive a relay worker."""
 
-import socket
 from collections import deque
 from enum import IntEnum
 
+from core.link.streams import Stream
 from core.relay.frames import GO_ON, ROOM
 from core.relay.limits import BOX_EXTRA, NONCE_MASK
 
@@ -55,7 +55,7 @@ class Connection:
         "waiting_mail",
     )
 
-    def __init__(self, serial: int, stream: socket.socket, address: bytes, prefix: bytes) -> None:
+    def __init__(self, serial: int, stream: Stream, address: bytes, prefix: bytes) -> None:
         self.serial = serial
         self.socket = stream
         self.fd = stream.fileno()

@@ -66,6 +66,7 @@ class End:
         self.key = bytes(keys.public)
         self.socket, theirs = socket.socketpair()
         self.socket.setblocking(False)
+        theirs.setblocking(False)
         self.unsent = bytearray()
         self.closed = False
         self.reads = True

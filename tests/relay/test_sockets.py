@@ -9,6 +9,8 @@ import pytest
 
 from broker.tcp import RelayTcp
 from core.crypto import KeyPair
+from core.endpoint import Endpoint, from_text
+from core.link import streams
 from core.module import NodeOptions
 from core.relay import RelayLimits
 from tests.relay.client import RelayClient
@@ -45,19 +47,20 @@ def test_connections_are_accepted_and_closed_with_the_node() -> None:
         socket.create_connection(address)
 
 
-def test_without_descriptors_accepting_pauses_and_goes_on() -> None:
-    hooks, tcp, listener, address = listening()
+def test_without_descriptors_accepting_pauses_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hooks, tcp, _, address = listening()
     client = socket.create_connection(address)
 
-    class Exhausted:
-        def accept(self) -> None:
-            raise OSError(errno.EMFILE, "too many")
+    def exhausted(_: socket.socket) -> tuple[streams.Stream, Endpoint]:
+        raise OSError(errno.EMFILE, "too many")
 
-    tcp._listeners[listener.fileno()] = Exhausted()  # type: ignore[assignment]  # a stand-in
-    turn(hooks)
+    with monkeypatch.context() as patch:
+        patch.setattr(streams, "accept", exhausted)
+        turn(hooks)
     assert hooks.drops["relay_no_descriptor"] == 1
     assert tcp.next_timer() == 1.5
-    tcp._listeners[listener.fileno()] = listener
     for handler in list(hooks.handlers.values()):
         handler(select.EPOLLIN, 1.2)
     assert not tcp.connections
@@ -83,8 +86,8 @@ def test_clients_leave_descriptors_for_the_links_to_all_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 1024))
-    assert Joined(1).tcp._room == 1024 - 64 - 4
-    assert Joined(32).tcp._room == 1024 - 64 - 4 * 32
+    assert Joined(1).tcp.door.room == 1024 - 64 - 4
+    assert Joined(32).tcp.door.room == 1024 - 64 - 4 * 32
 
 
 def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_on_its_descriptor() -> None:
@@ -112,10 +115,9 @@ def test_what_a_client_sent_before_it_closed_is_still_relayed() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     far = socket.create_connection(server.getsockname())
     near, _ = server.accept()
+    near.setblocking(False)
     keys = KeyPair.generate(relay.entropy)
     client = RelayClient(relay.keys.public, keys)
-    from core.endpoint import from_text
-
     relay.tcp.admit(near, from_text("127.0.0.1", 5), relay.now)
     far.sendall(client.hello())
     relay.run()
@@ -143,3 +145,33 @@ def test_an_idle_connection_costs_little() -> None:
             if not isinstance(value, int | float | bool) and name not in ("waits_for",):
                 size += sys.getsizeof(value)
     assert size < 4096
+
+
+def addresses() -> list[str]:
+    """One of each family that this machine has."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return ["127.0.0.1"]
+    return ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize("address", addresses())
+@pytest.mark.parametrize("accept", [streams.accept, streams._accept_one])
+def test_a_new_stream_does_not_wait_and_says_where_it_is_from(
+    accept: streams.Accept, address: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.create_server((address, 0), family=family)
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        accept(listener)
+    with listener, socket.create_connection(listener.getsockname()[:2]) as client:
+        stream, source = accept(listener)
+        assert source == from_text(*client.getsockname()[:2])
+        with pytest.raises(BlockingIOError):
+            stream.recv(1)
+        client.sendall(b"x")
+        select.select([stream.fileno()], [], [], 1.0)
+        assert stream.recv(2) == b"x"
+        stream.close()

@@ -1,0 +1,79 @@
+"""The listening sockets of the relay: they are open while there is room and a descriptor left."""
+
+import errno
+import select
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from broker.tcp_admission import most_connections
+from core.link import streams
+
+if TYPE_CHECKING:
+    from broker.tcp import RelayTcp
+
+_ACCEPTS_A_TURN = 64
+_PAUSE_S = 0.5
+_FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Door:
+    """Lets streams in, as many as there may be."""
+
+    def __init__(self, tcp: "RelayTcp", listeners: Sequence[socket.socket]) -> None:
+        self.listeners = {listener.fileno(): listener for listener in listeners}
+        self.accepting = False
+        self.room = 0
+        self._tcp = tcp
+        for listener in listeners:
+            listener.setblocking(False)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # streams inherit it
+        self.count_room()
+        self.resume()
+
+    def count_room(self) -> None:
+        """Learns how many connections there may be beside the links to all workers."""
+        self.room = most_connections(self._tcp.limits, self._tcp.hooks)
+
+    def accept(self, listener: socket.socket, now: float) -> None:
+        """Takes new streams, a few in a turn."""
+        tcp = self._tcp
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(tcp.connections) >= self.room:
+                tcp.drops["relay_accept_paused"] += 1
+                self._pause(now)
+                return
+            try:
+                stream, source = streams.accept(listener)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _FULL_ERRORS:
+                    tcp.drops["relay_no_descriptor"] += 1
+                    self._pause(now)
+                    return
+                tcp.drops["relay_accept_failed"] += 1
+                continue
+            tcp.admit(stream, source, now)
+
+    def _pause(self, now: float) -> None:
+        if self.accepting:
+            self.accepting = False
+            for fd in self.listeners:
+                self._tcp.poll.unregister(fd)
+            self._tcp.clocks.accept_at = now + _PAUSE_S
+
+    def resume(self) -> None:
+        """Accepts connections (again, after a pause)."""
+        if not self.accepting:
+            self.accepting = True
+            for fd in self.listeners:
+                self._tcp.poll.register(fd, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Closes the listeners for good."""
+        for fd, listener in self.listeners.items():
+            if self.accepting:
+                self._tcp.poll.unregister(fd)
+            listener.close()
+        self.listeners.clear()
