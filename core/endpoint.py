@@ -7,7 +7,8 @@ All other code treats it as opaque and hashable, and asks this module for its pa
 
 import ipaddress
 import struct
-from typing import NewType
+from collections.abc import Callable
+from typing import NewType, cast
 
 from core.wire import WireError
 
@@ -20,15 +21,19 @@ FAMILY_TCP6 = 138
 FAMILY_TCP_CLIENT = 11  # c-toxcore net.h: TCP_INET family; only inside our own sendbacks
 IP_PORT_SIZE = 19  # c-toxcore onion.h: SIZE_IPPORT, the zero-padded form
 
-_HEAD4 = struct.pack("=H", 2)
+_AF_INET = 2  # Linux: bits/socket.h
+_HEAD4 = struct.pack("=H", _AF_INET)
 _HEAD6 = struct.pack("=H", 10)
 _PAD8 = bytes(8)
-_PAD12 = bytes(12)
 _ZERO4 = bytes(4)
 _MAPPED = bytes(10) + b"\xff\xff"
 
 SOCKADDR4_SIZE = 16
 SOCKADDR6_SIZE = 28
+
+# Family, port, address: a sockaddr_in.  Cast, for a NewType costs a call.
+_pack4 = cast("Callable[[int, bytes, bytes], Endpoint]", struct.Struct("=H2s4s8x").pack)
+_pack_ip_port4 = struct.Struct("B4s12x2s").pack  # family, address, padding, port
 
 _LAN_HEADS = bytes(first in (10, 100, 127, 169, 172, 192) for first in range(256))
 """By the first byte of an IPv4 address: whether any local network begins so."""
@@ -85,7 +90,7 @@ def to_text(endpoint: Endpoint) -> str:
 def pack_ip_port(endpoint: Endpoint) -> bytes:
     """Returns the 19-byte form of the onion: family, 16 address bytes padded with zeros, port."""
     if len(endpoint) == SOCKADDR4_SIZE:
-        return b"\x02" + endpoint[4:8] + _PAD12 + endpoint[2:4]
+        return _pack_ip_port4(FAMILY_UDP4, endpoint[4:8], endpoint[2:4])
     return b"\x0a" + endpoint[8:24] + endpoint[2:4]
 
 
@@ -93,7 +98,7 @@ def unpack_ip_port(packed: bytes) -> Endpoint | None:
     """Returns the endpoint of a 19-byte UDP form, or None for another family."""
     family = packed[0]
     if family == FAMILY_UDP4:
-        return Endpoint(_HEAD4 + packed[17:19] + packed[1:5] + _PAD8)
+        return _pack4(_AF_INET, packed[17:19], packed[1:5])
     if family == FAMILY_UDP6:
         return udp6(packed[1:17], packed[17] << 8 | packed[18])
     return None

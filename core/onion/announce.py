@@ -24,7 +24,6 @@ PING_ID_WINDOW_S = 300  # c-toxcore onion_announce.c: PING_ID_TIMEOUT
 ANNOUNCE_REQUEST = 0x83
 GROUP_ANNOUNCE_REQUEST = 0x87
 _ONION_RESPONSE_3 = b"\x8c"
-_DATA_RESPONSE = b"\x86"
 _RESPONSES = {ANNOUNCE_REQUEST: b"\x84", GROUP_ANNOUNCE_REQUEST: b"\x88"}
 _NO_PING_ID = bytes(32)
 _NOT_STORED = b"\x00"
@@ -236,8 +235,4 @@ class Announces:
         entry = self.entries.get(packet[1:33], now)
         if entry is None:
             return self._refuse("not_announced")
-        self._out.send(
-            entry.source,
-            b"".join((_ONION_RESPONSE_3, entry.onion_return, _DATA_RESPONSE, packet[33:-RETURN_3])),
-        )
-        return None
+        return self._out.send(entry.source, entry.head + packet[33:-RETURN_3])

@@ -71,7 +71,7 @@ class OnionHops:
             return None
         fresh = self._entropy.bytes(24)
         sealed = seal(self.returns.current(now), fresh, pack_ip_port(source))
-        self._out.send(target, ONION_REQUEST_1 + nonce + plain[19:] + fresh + sealed)
+        self._out.send(target, b"".join((ONION_REQUEST_1, nonce, plain[19:], fresh, sealed)))
         return None
 
     def handle_request_1(self, packet: bytes, source: Endpoint, now: float) -> None:
@@ -92,7 +92,7 @@ class OnionHops:
             return None
         fresh = self._entropy.bytes(24)
         sealed = seal(self.returns.current(now), fresh, pack_ip_port(source) + packet[end:])
-        self._out.send(target, ONION_REQUEST_2 + nonce + plain[19:] + fresh + sealed)
+        self._out.send(target, b"".join((ONION_REQUEST_2, nonce, plain[19:], fresh, sealed)))
         return None
 
     def handle_request_2(self, packet: bytes, source: Endpoint, now: float) -> None:

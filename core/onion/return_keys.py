@@ -37,7 +37,9 @@ class ReturnKeys:
 
     def open(self, nonce: bytes, sealed: bytes, now: float) -> bytes | None:
         """Opens what any shard of this node sealed in this epoch or at the end of the last one."""
-        plain = open_sealed(self.current(now), nonce, sealed)
+        if not self._from <= now < self._until:
+            self._turn(now)
+        plain = open_sealed(self._current, nonce, sealed)
         if plain is None and now < self._overlap_until:
             plain = open_sealed(self._previous, nonce, sealed)
         return plain

@@ -6,6 +6,7 @@ from core.endpoint import FAMILY_TCP_CLIENT, Endpoint, ip_of, is_lan, unpack_ip_
 from core.module import NodeOptions
 
 _HEAD4_SIZE = 16
+_REMEMBERED = 4096  # targets; forgotten all at once when there are more: 1 MB
 
 
 def is_private(endpoint: Endpoint) -> bool:
@@ -22,15 +23,19 @@ class Targets:
     Never: another family than the node has, port 0, the unspecified address and 0/8, multicast,
     broadcast and reserved addresses. Private ones only for whoever sends from a private one
     himself: a client on this machine may name this machine, a stranger may not.
+
+    Most onion layers name one of a few thousand nodes, so targets that are not refused to everybody
+    are remembered, with whether they are private ones.
     """
 
-    __slots__ = ("_broadcast", "_drops", "_ipv4", "_ipv6")
+    __slots__ = ("_broadcast", "_drops", "_good", "_ipv4", "_ipv6")
 
     def __init__(self, options: NodeOptions, drops: Counter[str]) -> None:
         self._ipv4 = options.has_ipv4 and options.udp_port != 0
         self._ipv6 = options.has_ipv6 and options.udp_port != 0
         self._broadcast = frozenset(ip_of(endpoint) for endpoint in options.lan_targets)
         self._drops = drops
+        self._good: dict[bytes, tuple[Endpoint, bool]] = {}  # by their 19 bytes
 
     def refusal(self, target: Endpoint, from_private: bool) -> str | None:
         """Returns why the address may not be sent to, or None if it may."""
@@ -58,18 +63,26 @@ class Targets:
         `source` is where the packet came from; None for a client of the TCP relay, for which
         `from_private` tells whether its own address is a private one.
         """
-        target = unpack_ip_port(packed)
-        if target is None:
-            self._drops["target_family"] += 1
+        good = self._good.get(packed) or self._judge(packed)
+        if good is None:
             return None
-        reason = self.refusal(target, True)
-        if reason is None and is_private(target):
-            private = from_private if source is None else is_private(source)
-            reason = None if private else "target_private"
-        if reason is not None:
-            self._drops[reason] += 1
+        target, private = good
+        if private and not (from_private if source is None else is_private(source)):
+            self._drops["target_private"] += 1
             return None
         return target
+
+    def _judge(self, packed: bytes) -> tuple[Endpoint, bool] | None:
+        """Reads an address and remembers it, unless it is refused to everybody."""
+        target = unpack_ip_port(packed)
+        reason = "target_family" if target is None else self.refusal(target, True)
+        if target is None or reason is not None:
+            self._drops[reason or "target_family"] += 1
+            return None
+        if len(self._good) >= _REMEMBERED:
+            self._good.clear()
+        good = self._good[packed] = target, is_private(target)
+        return good
 
 
 def pack_relay_client(serial: int) -> bytes:

@@ -13,22 +13,33 @@ class TimedAuth:
     reference uses HMAC; only the node that made a tag ever reads it, so a faster MAC does.
     """
 
-    __slots__ = ("_tag", "_window_s")
+    __slots__ = ("_before", "_from", "_key", "_make", "_until", "_window_s")
 
     def __init__(self, master: SecretKey, purpose: str, window_s: int) -> None:
-        self._tag = tagger(derive_key(master.reveal(), purpose))
+        self._key = derive_key(master.reveal(), purpose)
         self._window_s = window_s
+        self._turn(0.0)
+
+    def _turn(self, now: float) -> None:
+        """Makes the two functions that are good while the window of `now` lasts."""
+        window = int(now // self._window_s)
+        self._from = float(window * self._window_s)
+        self._until = self._from + self._window_s
+        self._make = tagger(self._key, window.to_bytes(8, "big"))
+        before = max(0, window - 1)  # there is none before the first: the present one again
+        self._before = tagger(self._key, before.to_bytes(8, "big"))
 
     def make(self, data: bytes, now: float) -> bytes:
         """Returns the 32-byte tag of `data` for the window of `now`."""
-        return self._tag(int(now // self._window_s).to_bytes(8, "big") + data)
+        if not self._from <= now < self._until:
+            self._turn(now)
+        return self._make(data)
 
     def made_before(self, given: bytes, data: bytes, now: float) -> bool:
         """Tells whether `given` is the tag of `data` of the previous window."""
-        window = int(now // self._window_s) - 1
-        if window < 0:
-            return False
-        return equal(given, self._tag(window.to_bytes(8, "big") + data))
+        if not self._from <= now < self._until:
+            self._turn(now)
+        return equal(given, self._before(data))
 
     def check(self, given: bytes, data: bytes, now: float) -> bool:
         """Tells whether `given` is the tag of `data` of this window or the previous one."""

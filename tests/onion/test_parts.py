@@ -1,6 +1,7 @@
 """The small parts of the onion module, each by itself."""
 
 import hashlib
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,42 @@ def test_private_addresses_are_those_of_a_site(host: str, private: bool) -> None
     targets = Targets(NodeOptions(), Node("n", address(0)).drops)
     assert targets.refusal(from_text(host, 1), False) == ("target_private" if private else None)
     assert targets.refusal(from_text(host, 1), True) is None
+
+
+def test_a_remembered_target_is_judged_by_who_names_it_each_time() -> None:
+    drops: Counter[str] = Counter()
+    targets = Targets(NodeOptions(), drops)
+    near, far = from_text("192.168.7.7", 1), from_text("198.51.100.1", 1)
+    public, private = pack_ip_port(address(1)), pack_ip_port(near)
+    for _ in range(3):
+        assert targets.read(private, near) == near
+        assert targets.read(private, far) is None
+        assert targets.read(private, None, True) == near
+        assert targets.read(private, None, False) is None
+        assert targets.read(public, far) == targets.read(public, near) == address(1)
+    assert drops == {"target_private": 6}
+    # an address that is written otherwise is another row, with the same end
+    assert targets.read(private[:9] + b"x" + private[10:], near) == near
+    assert targets.read(private[:9] + b"x" + private[10:], far) is None
+
+
+def test_refused_targets_are_not_remembered_but_counted_each_time() -> None:
+    drops: Counter[str] = Counter()
+    targets = Targets(NodeOptions(), drops)
+    for _ in range(3):
+        assert targets.read(pack_ip_port(from_text("198.51.100.1", 0)), address(1)) is None
+        assert targets.read(pack_ip_port(from_text("224.0.0.1", 1)), address(1)) is None
+        assert targets.read(b"\x0b" + bytes(18), address(1)) is None
+    assert drops == {"target_port_zero": 3, "target_forbidden": 3, "target_family": 3}
+    assert targets._good == {}
+
+
+def test_remembered_targets_are_bounded() -> None:
+    targets = Targets(NodeOptions(), Counter())
+    for number in range(10_000):
+        target = from_text(f"30.{number >> 8}.{number & 255}.1", 33445)
+        assert targets.read(pack_ip_port(target), address(1)) == target
+        assert len(targets._good) <= 4096
 
 
 def test_a_gap_in_the_node_table_is_asked_for_once_a_second() -> None:

@@ -1,0 +1,59 @@
+"""What an announce entry costs, so that the store's memory can be counted on."""
+
+import tracemalloc
+
+import pytest
+
+from core.endpoint import from_text, with_port
+from core.entropy import SeededEntropy
+from core.onion.announce_store import AnnounceEntry, AnnounceStore
+
+BAR = 600  # bytes an entry, with everything that finds and orders it
+COUNT = 100_000
+
+
+@pytest.mark.parametrize("host", ["198.51.100.1", "2001:db8::1"])
+def test_an_announce_entry_takes_at_most_600_bytes(host: str) -> None:
+    entropy, home = SeededEntropy(host), from_text(host, 33445)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        store = AnnounceStore(entropy.bytes(32), COUNT)
+        for number in range(COUNT + 1000):  # some of them push others out
+            source = with_port(home, 1 + number % 60_000)
+            entry = AnnounceEntry(source, entropy.bytes(177), entropy.bytes(32), number * 0.001)
+            store.put(entropy.bytes(32), entry)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(store) == COUNT
+    assert (after - before) / COUNT <= BAR
+
+
+def test_entries_that_are_refreshed_take_no_more() -> None:
+    entropy = SeededEntropy("refreshed")
+    keys = [entropy.bytes(32) for _ in range(10_000)]
+    source = from_text("198.51.100.1", 33445)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        store = AnnounceStore(entropy.bytes(32))
+        for turn in range(5):
+            for key in keys:
+                entry = AnnounceEntry(source, entropy.bytes(177), entropy.bytes(32), turn)
+                store.put(bytes(bytearray(key)), entry)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(store) == len(keys)
+    assert (after - before) / len(keys) <= BAR
+
+
+@pytest.mark.parametrize("host", ["198.51.100.1", "2001:db8::1"])
+def test_an_entry_gives_back_what_was_put_into_it(host: str) -> None:
+    source, way, data_key = from_text(host, 33445), bytes(range(177)), b"d" * 32
+    entry = AnnounceEntry(source, way, data_key, 12345.678901)
+    assert (entry.source, entry.onion_return, entry.data_key) == (source, way, data_key)
+    assert entry.since == 12345.678901
+    assert entry.head == b"\x8c" + way + b"\x86"
+    assert len(entry) == 219 + len(source)
