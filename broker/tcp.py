@@ -18,6 +18,7 @@ from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import Connection, Peer, State
 from broker.tcp_door import Door
+from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
 from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
@@ -69,7 +70,7 @@ class RelayTcp:
         self.turn_frames = 0  # in commits since the sockets were looked at
         self.poll = select.epoll()
         self.door = Door(self, listeners)
-        self._rest_until: float | None = None
+        self._rest = Rest(self.limits)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
@@ -128,7 +129,7 @@ class RelayTcp:
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        if self._rest_until is not None and self._rest_until <= now:
+        if self._rest.until is not None and self._rest.until <= now:
             self._on_ready(0, now)
         for work in self.works.values():
             if work.is_overdue(now):
@@ -142,7 +143,7 @@ class RelayTcp:
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
         when = self.clocks.next(bool(self.full))
-        rest = self._rest_until
+        rest = self._rest.until
         if rest is not None and (when is None or rest < when):
             when = rest
         for work in self.works.values():
@@ -164,7 +165,7 @@ class RelayTcp:
         self.full.clear()
         self.works.clear()
         self.clocks = Clocks()
-        self._rest_until = None
+        self._rest.until = None
         self.hooks.unwatch(self.poll.fileno())
         self.poll.close()
 
@@ -242,25 +243,10 @@ class RelayTcp:
             self.door.accept(listener, now)
         self._bury(now)
         self.pump(now)
-        self._rest(len(ready), now)
-
-    def _rest(self, ready: int, now: float) -> None:
-        """Lets the sockets rest for a moment after a turn with little to do.
-
-        A turn of broker and worker costs as much as 20 frames, however few are in it. What comes
-        while the sockets rest shares the next one; the first frame after a pause never waits.
-        """
-        resting = self._rest_until is not None
-        limits = self.limits
-        small = ready and ready < limits.rest_below and self.turn_frames < limits.rest_below
+        rested = self._rest.until is not None
+        if self._rest.after(len(ready), self.turn_frames, now) != rested:
+            self.hooks.rewatch(self.poll.fileno(), select.EPOLLIN if rested else 0)
         self.turn_frames = 0
-        if small and limits.rest_s:
-            self._rest_until = now + limits.rest_s
-            if not resting:
-                self.hooks.rewatch(self.poll.fileno(), 0)
-        elif resting:
-            self._rest_until = None
-            self.hooks.rewatch(self.poll.fileno(), select.EPOLLIN)
 
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""

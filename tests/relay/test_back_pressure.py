@@ -194,7 +194,7 @@ def test_sockets_rest_after_a_turn_with_little_to_read() -> None:
     assert ends[0].take() == []
     when = relay.tcp.next_timer()
     assert when is not None
-    assert relay.now < when <= relay.now + 0.004
+    assert relay.now < when <= relay.now + relay.limits.rest_s
     relay.now = when
     relay.tcp.handle_timer(when)
     assert len(relay.hooks.sent[0]) == 1  # all in one input
