@@ -63,13 +63,14 @@ from core.packets.onion import (
 from core.packets.relay import RelayOnionResponse
 from core.wire import Body, Packet, Record, WireError
 from tests.equality.rules import (
+    PING_ID_WINDOW_S,
     Entries,
     Entry,
     Groups,
-    PingIds,
     Proposed,
     ReturnBoxes,
     Table,
+    Tags,
     lan,
     padded_address,
     private,
@@ -273,7 +274,7 @@ class DeclaredOnion(Declared):
     ) -> None:
         super().__init__(context, out)
         self.returns = ReturnBoxes(context.master)
-        self.ping_ids = PingIds(context.master)
+        self.ping_ids = Tags(context.master, "announce ping id", PING_ID_WINDOW_S)
         self.entries = Entries(context.keys.public, capacity)
         self.groups = Groups(out.drops, chats, budget)
 

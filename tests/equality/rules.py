@@ -18,6 +18,7 @@ from core.packets import NodeInfo
 
 ANNOUNCE_LIFE_S = 300.0  # c-toxcore onion_announce.h: ONION_ANNOUNCE_TIMEOUT
 PING_ID_WINDOW_S = 300.0  # c-toxcore onion_announce.c: PING_ID_TIMEOUT
+SENDBACK_WINDOW_S = 3600.0  # c-toxcore forwarding.c: SENDBACK_TIMEOUT
 GROUP_LIFE_S = 30.0  # c-toxcore group_announce.c: GCA_ANNOUNCE_SAVE_TIMEOUT
 RETURN_EPOCH_S = 7200.0  # c-toxcore onion.c: KEY_REFRESH_INTERVAL
 RETURN_OVERLAP_S = 1200.0  # c-toxcore onion_client.h: ONION_PATH_MAX_LIFETIME
@@ -215,27 +216,29 @@ class ReturnBoxes:
         return plain
 
 
-class PingIds:
-    """Ping ids of announces: a tag over window, requester and last hop; good in the next window."""
+class Tags:
+    """Tags over a time window and some data, which nobody else can make; good in the next window
+    too."""
 
-    def __init__(self, master: SecretKey) -> None:
+    def __init__(self, master: SecretKey, purpose: str, window_s: float) -> None:
+        self._window_s = window_s
         self._tag: Callable[[bytes], bytes] = crypto.tagger(
-            crypto.derive_key(master.reveal(), "announce ping id")
+            crypto.derive_key(master.reveal(), purpose)
         )
 
-    def _of(self, window: int, proof: bytes) -> bytes:
-        return self._tag(window.to_bytes(8, "big") + proof)
+    def _of(self, window: int, data: bytes) -> bytes:
+        return self._tag(window.to_bytes(8, "big") + data)
 
-    def make(self, proof: bytes, now: float) -> bytes:
-        """Returns the id for this window."""
-        return self._of(int(now // PING_ID_WINDOW_S), proof)
+    def make(self, data: bytes, now: float) -> bytes:
+        """Returns the tag of this window."""
+        return self._of(int(now // self._window_s), data)
 
-    def good(self, given: bytes, proof: bytes, now: float) -> bool:
-        """Tells whether an id is of this window or of the one before."""
-        window = int(now // PING_ID_WINDOW_S)
-        if given == self._of(window, proof):
+    def good(self, given: bytes, data: bytes, now: float) -> bool:
+        """Tells whether a tag is of this window or of the one before."""
+        window = int(now // self._window_s)
+        if given == self._of(window, data):
             return True
-        return window > 0 and given == self._of(window - 1, proof)
+        return window > 0 and given == self._of(window - 1, data)
 
 
 class Entry(NamedTuple):

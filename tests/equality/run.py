@@ -4,11 +4,13 @@ import os
 from collections import Counter
 
 from tests.equality.makers import MAKERS
+from tests.equality.relay_world import RelayWorld
 from tests.equality.world import World
 
 SEED = os.environ.get("TOXMESH_EQUALITY_SEED", "1")
 """Another seed makes other packets; a mismatch names the one that found it."""
 WORLD_SIZE = 1250  # packets for one world
+RELAY_WORLD_SIZE = 4000  # frames for one relay shard
 _SIZES = (1, 1, 2, 5, 13, 33, 64, 90)  # of batches, before they are split among sockets
 
 
@@ -30,4 +32,17 @@ def compare(name: str, count: int, seed: str = SEED) -> Counter[str]:
             left -= size
         for out in world.out:
             seen.update(out.drops)
+    return seen
+
+
+def compare_relay(count: int, seed: str = SEED) -> Counter[str]:
+    """Gives `count` frames in streams to hot and declared relay shards. Returns how often frames
+    were taken and sealed, waited, and led to which effects. Raises Mismatch."""
+    seen: Counter[str] = Counter()
+    for number in range(0, count, RELAY_WORLD_SIZE):
+        world = RelayWorld(f"{seed} relay {number}", number // RELAY_WORLD_SIZE)
+        left = min(RELAY_WORLD_SIZE, count - number)
+        while left:
+            left -= world.turn(left)
+        seen.update(world.seen)
     return seen

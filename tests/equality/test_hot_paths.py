@@ -3,11 +3,15 @@
 5,000 of each kind here, and 100,000 in the slow tests. `TOXMESH_EQUALITY_SEED` makes others.
 """
 
+from collections import Counter
+
 import pytest
 
+from core.relay.frames import AHEAD, ANSWER, PAUSED
 from tests.equality.declared import REASONS
+from tests.equality.declared_relay import CLOSES
 from tests.equality.makers import MAKERS
-from tests.equality.run import compare
+from tests.equality.run import compare, compare_relay
 
 _TARGETS = {"target_family", "target_port_zero", "target_forbidden", "target_private"}
 _HOP = {"onion_size", "weak_key", "onion_not_opened", "onion_kind"} | _TARGETS
@@ -53,3 +57,35 @@ def test_a_hot_path_does_so_for_a_hundred_thousand_packets(name: str) -> None:
 def test_every_reason_of_a_declared_packet_is_asked_for() -> None:
     everything = set().union(*SEEN.values())
     assert set(REASONS.values()) <= everything
+
+
+RELAY_SEEN = {
+    "relay_link_down",
+    "close frame_box",
+    "close frame_size",
+    "close no_link",
+    *(f"effect {number}" for number in range(6)),
+    f"wait {ANSWER}",
+    f"wait {PAUSED}",
+}
+"""What has to happen in any run of relay streams."""
+
+
+def _compare_relay(count: int) -> Counter[str]:
+    seen = compare_relay(count)
+    assert set(seen) >= RELAY_SEEN, f"never seen: {RELAY_SEEN - set(seen)}"
+    assert count / 2 < seen["received"] < count
+    return seen
+
+
+def test_a_relay_shard_does_what_the_declared_packets_say() -> None:
+    _compare_relay(8000)
+
+
+@pytest.mark.slow
+def test_a_relay_shard_does_so_for_a_hundred_thousand_frames() -> None:
+    seen = _compare_relay(130_000)
+    assert seen["received"] > 100_000
+    rare = {f"close {reason}" for reason in (*CLOSES.values(), "pong_zero", "kind", "hello")}
+    rare |= {"relay_receiver_full", f"wait {AHEAD}"}
+    assert rare <= set(seen), f"never seen: {rare - set(seen)}"

@@ -65,11 +65,25 @@ class Batch(NamedTuple):
     cases: list[Case]
 
 
+class _Reasons(Counter[str]):
+    """Counted reasons, and the packet that each was counted for last."""
+
+    def __init__(self, outbox: "DeclaredOutbox") -> None:
+        super().__init__()
+        self._outbox = outbox
+        self.last: dict[str, Case] = {}
+
+    def __setitem__(self, reason: str, count: int) -> None:
+        super().__setitem__(reason, count)
+        self.last[reason] = self._outbox.cause
+
+
 class DeclaredOutbox(Collected):
     """Where the declared modules put their effects; remembers which packet caused each."""
 
     def __init__(self, slots: dict[str, SlotTable]) -> None:
         super().__init__()
+        self.reasons = self.drops = _Reasons(self)
         self._slots = slots
         self.left: list[Sent] = []
         self.heard: list[Told] = []
@@ -339,11 +353,13 @@ class World:
         hot, out = self.hot[shard], self.out[shard]
         if hot.broken is not None:
             raise self._mismatch(batch.cases, f"it broke:\n{hot.broken}")
-        if hot.sent != out.left:
-            raise self._mismatch(batch.cases, _first_difference(hot.sent, out.left, out.causes))
-        if hot.drops != out.drops:
-            more, less = dict(hot.drops - out.drops), dict(out.drops - hot.drops)
-            raise self._mismatch(batch.cases, f"counted {more}, declared {less}")
+        if hot.sent != out.left or hot.drops != out.drops:
+            said = []
+            if hot.sent != out.left:
+                said.append(_first_difference(hot.sent, out.left, out.causes))
+            if hot.drops != out.drops:
+                said.append(_uncounted(hot.drops, out.reasons))
+            raise self._mismatch(batch.cases, "\n".join(said))
         if hot.out.told != out.heard:
             raise self._mismatch(batch.cases, f"told     {hot.out.told}\ndeclared {out.heard}")
         sent += [(Endpoint(target), packet) for _, target, packet in hot.sent]
@@ -371,10 +387,20 @@ class World:
     def _mismatch(self, cases: list[Case], what: str) -> Mismatch:
         said = [f"seed {self.seed!r}, turn {self.turns} of this world, time {self.now}", what]
         said.append("the batch:")
-        said += [
-            f"{case.name} · from {to_text(case.source)} · {case.packet.hex()}" for case in cases
-        ]
+        said += map(_shown, cases)
         return Mismatch("\n".join(said))
+
+
+def _shown(case: Case) -> str:
+    return f"{case.name} · from {to_text(case.source)} · {case.packet.hex()}"
+
+
+def _uncounted(hot: Counter[str], declared: _Reasons) -> str:
+    """Says which reasons were counted more or less often, and for which packet they should be."""
+    more, less = hot - declared, declared - hot
+    said = [f"counted {dict(more)}, declared {dict(less)}"]
+    said += [f"{reason} for {_shown(declared.last[reason])}" for reason in less]
+    return "\n".join(said)
 
 
 def _first_difference(hot: list[Sent], declared: list[Sent], causes: list[Case]) -> str:
@@ -384,8 +410,7 @@ def _first_difference(hot: list[Sent], declared: list[Sent], causes: list[Case])
         at += 1
     said = []
     if at < len(causes):
-        case = causes[at]
-        said.append(f"at {case.name} · from {to_text(case.source)} · {case.packet.hex()}")
+        said.append(f"before or at {_shown(causes[at])}")
     for name, rows in (("sent", hot), ("declared", declared)):
         if at < len(rows):
             way, target, packet = rows[at]
