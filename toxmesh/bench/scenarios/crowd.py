@@ -73,17 +73,21 @@ class Crowd:
             else:
                 yield connection, packet
 
-    def open_all(self, indices: Sequence[int], timeout: float) -> list[float]:
-        """Opens connections, a bounded number at a time; returns how long each took to its pong."""
+    def open_all(
+        self, indices: Sequence[int], timeout: float, rate: float = float("inf")
+    ) -> list[float]:
+        """Opens connections, `rate` a second at most; returns how long each took to its pong."""
         temporary(0)
         took: list[float] = []
         waiting: set[int] = set()
         coming = iter(indices)
         more = True
-        end = time.monotonic() + timeout
-        while (more or waiting) and time.monotonic() < end:
-            while more and len(waiting) < AT_ONCE:
+        begin = now = time.monotonic()
+        count = 0
+        while (more or waiting) and now < begin + timeout:
+            while more and len(waiting) < AT_ONCE and count <= (now - begin) * rate:
                 index = next(coming, None)
+                count += 1
                 if index is None:
                     more = False
                 else:
@@ -93,6 +97,7 @@ class Crowd:
                 if packet == _PONG and id(connection) in waiting:
                     waiting.discard(id(connection))
                     took.append(time.monotonic() - connection.opened)
+            now = time.monotonic()
             if self.closed != closed:
                 waiting -= {id(member) for member in self.members if not member.alive}
         return took
