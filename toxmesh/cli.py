@@ -50,6 +50,7 @@ def commands() -> LazyGroup:
             "keys": "toxmesh.commands.keys:group",
             "config": "toxmesh.commands.config:group",
             "ops": "toxmesh.cli:ops",
+            "bench": "toxmesh.commands.bench:command",
             "version": "toxmesh.cli:version",
         },
         "A Tox bootstrap, onion and relay node that uses every core of its machine.",

@@ -1,4 +1,8 @@
-"""Load for the TCP relay: handshakes, and frames between pairs of connections."""
+"""Load for the TCP relay: handshakes, and frames between pairs of connections.
+
+Every handshake is made in full, with a pong that opens. Of relayed frames every eighth is opened
+and compared: nonces count up, so that one frame too few or out of order breaks all that follow.
+"""
 
 import errno
 import select
@@ -12,12 +16,19 @@ from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
 from core.entropy import SystemEntropy
 from toxmesh.bench.clients import Client, Clients
 from toxmesh.bench.ring import source_address
-from toxmesh.bench.traffic import Result
+from toxmesh.bench.traffic import Brake, Result
 
 HELLO_SIZE = 96  # bytes of the relay's hello
 STAMP = struct.Struct("!d")
 READ = 65536
+NONCE_MASK = (1 << 192) - 1  # nonces are kept as numbers; the greatest wraps to zero
+SAMPLE = 8  # one of so many relayed frames is opened
+BOX_EXTRA = 18  # bytes that a frame is longer sealed than plain: two of length, 16 of the box
+DATA = 16  # first byte of a packet for a link, at least
+AT_ONCE = 200  # handshakes under way; the reference keeps up to 256
+HANDSHAKE_S = 3.0  # to wait for one at most
 TEMPORARY_KEYS = 512  # key pairs that the connections of the load share
+_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
 _entropy = SystemEntropy()
 
 _temporary: list[KeyPair] = []
@@ -51,7 +62,7 @@ class Connection:
         """Seals one packet under the next nonce."""
         assert self.shared is not None
         nonce = Nonce(self.send_nonce.to_bytes(24, "big"))
-        self.send_nonce = (self.send_nonce + 1) % (1 << 192)
+        self.send_nonce = (self.send_nonce + 1) & NONCE_MASK
         sealed = crypto.seal(self.shared, nonce, packet)
         return len(sealed).to_bytes(2, "big") + sealed
 
@@ -75,17 +86,18 @@ class Connection:
         data, self.outbox = bytes(self.outbox), bytearray()
         self.send(data)
 
-    def read(self) -> None:
-        """Takes in what came."""
+    def read(self) -> int:
+        """Takes in what came; returns how much that was."""
         try:
             data = self.sock.recv(READ)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             data = b""
         if not data:
             self.alive = False
         self.inbox += data
+        return len(data)
 
     def greeted(self) -> bool | None:
         """Reads the relay's hello: None while it is not all there, False if it is not genuine."""
@@ -100,6 +112,33 @@ class Connection:
         self.receive_nonce = int.from_bytes(plain[32:], "big")
         return self.shared is not None
 
+    def count_frames(self, size: int) -> tuple[int, list[bytes]]:
+        """Takes the whole frames if all are `size` bytes plain; returns how many, and samples.
+
+        The samples are opened frames. Where a frame has another size, or one does not open, none
+        is taken: 0 and no sample.
+        """
+        inbox, wire = self.inbox, size + BOX_EXTRA
+        count = len(inbox) // wire
+        if not count or self.shared is None:
+            return 0, []
+        high, low = divmod(size + BOX_EXTRA - 2, 256)
+        end = count * wire
+        if inbox[0:end:wire].count(high) != count or inbox[1:end:wire].count(low) != count:
+            return 0, []
+        samples: list[bytes] = []
+        first = self.receive_nonce
+        for i in range(-first % SAMPLE, count, SAMPLE):
+            sealed = bytes(inbox[i * wire + 2 : (i + 1) * wire])
+            nonce = ((first + i) & NONCE_MASK).to_bytes(24, "big")
+            plain = crypto.open_sealed(self.shared, nonce, sealed)
+            if plain is None:
+                return 0, []
+            samples.append(plain)
+        self.receive_nonce = (first + count) & NONCE_MASK
+        del inbox[:end]
+        return count, samples
+
     def packets(self) -> list[bytes]:
         """Opens all whole frames."""
         found: list[bytes] = []
@@ -112,7 +151,7 @@ class Connection:
             sealed = bytes(inbox[position + 2 : position + 2 + size])
             position += 2 + size
             nonce = self.receive_nonce.to_bytes(24, "big")
-            self.receive_nonce = (self.receive_nonce + 1) % (1 << 192)
+            self.receive_nonce = (self.receive_nonce + 1) & NONCE_MASK
             plain = crypto.open_sealed(self.shared, nonce, sealed)
             if plain is None:
                 self.alive = False
@@ -125,10 +164,19 @@ class Connection:
 class RelayLoad:
     """Connections to one relay."""
 
-    def __init__(self, clients: Clients, address: tuple[str, int], sources: int) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        address: tuple[str, int],
+        sources: int,
+        brake: Brake | None = None,
+    ) -> None:
+        """Connects from `sources` loopback addresses in turn; 1: from where the kernel says."""
         self.clients = clients
         self.address = address
         self.sources = sources
+        self.brake = brake or Brake()
+        self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.epoll = select.epoll()
         self.connections: dict[int, Connection] = {}
 
@@ -150,19 +198,22 @@ class RelayLoad:
         return client.public + nonce + crypto.seal(client.shared, nonce, plain)
 
     def open(self, index: int, client: Client, hello: bytes, base: int) -> Connection:
-        """Begins a connection; the hello leaves as soon as it stands."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        """Begins a connection; the hello leaves at once where the kernel has connected already."""
+        sock = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
-        sock.bind((socket.inet_ntoa(source_address(index % self.sources)), 0))
+        if self.sources > 1:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((socket.inet_ntoa(source_address(index % self.sources)), 0))
         connection = Connection(client, index, sock, time.monotonic(), send_nonce=base)
         error = sock.connect_ex(self.address)
         if error not in (0, errno.EINPROGRESS):
             connection.alive = False
-        connection.outbox += hello
+        # on loopback the connection stands by now: the hello needs no turn of its own
+        connection.send(hello)
         self.connections[sock.fileno()] = connection
-        self.epoll.register(sock, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self.epoll.register(
+            sock, select.EPOLLIN | select.EPOLLET | (select.EPOLLOUT if connection.outbox else 0)
+        )
         return connection
 
     def _ready(self, timeout: float) -> list[Connection]:
@@ -175,64 +226,70 @@ class RelayLoad:
             if events & select.EPOLLOUT and connection.outbox:
                 connection.flush()
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                before = -1
-                while connection.alive and len(connection.inbox) != before:
-                    before = len(connection.inbox)
-                    connection.read()
+                while connection.alive and connection.read() == READ:
+                    pass
                 news.append(connection)
         return news
 
-    def handshakes(self, keys: int, seconds: float, at_once: int = 64) -> Result:
+    def handshakes(self, keys: int, seconds: float, at_once: int = AT_ONCE) -> Result:
         """Opens connections, has each prove itself with a ping, and closes it again.
 
         A handshake counts when the pong has come: then both sides hold the session keys.
         """
         result = Result()
-        waiting: set[int] = set()
-        began = time.monotonic()
-        index = 0
         temporary(0)
         ping = b"\x04" + (7).to_bytes(8, "big")
-        while True:
+        index = 0
+        own = time.process_time()
+        began = now = time.monotonic()
+        over = False
+        while not over or (self.connections and now - began < seconds + 1.0):
             now = time.monotonic()
-            over = now - began >= seconds
-            if over and (not waiting or now - began > seconds + 1.0):
-                break
-            while not over and len(waiting) < at_once:
+            over = now - began >= seconds or self.brake.pulled
+            while not over and len(self.connections) < at_once:
                 client = self.clients[index % keys]
                 base = int.from_bytes(_entropy.bytes(24), "big")
-                hello = self.hello(index, client, base)
-                connection = self.open(index, client, hello, base)
-                waiting.add(connection.sock.fileno())
+                self.open(index, client, self.hello(index, client, base), base)
                 index += 1
                 result.sent += 1
             for connection in self._ready(0.002):
-                fd = connection.sock.fileno()
-                if connection.shared is None:
-                    greeted = connection.greeted()
-                    if greeted:
-                        connection.send(connection.frame(ping))
-                    elif greeted is False:
-                        result.wrong += 1
-                        connection.alive = False
-                if connection.shared is not None and any(
-                    packet == b"\x05" + ping[1:] for packet in connection.packets()
-                ):
-                    result.answers += 1
-                    result.latencies.append(time.monotonic() - connection.opened)
-                    connection.alive = False
+                self._handshake(connection, ping, result)
                 if not connection.alive:
-                    waiting.discard(fd)
                     self.drop(connection)
-            for connection in list(self.connections.values()):
-                if now - connection.opened > 3.0:
-                    waiting.discard(connection.sock.fileno())
-                    self.drop(connection)
-        result.seconds = time.monotonic() - began
+            for connection in self._expired(now - HANDSHAKE_S):
+                self.drop(connection)
+        result.seconds = now - began
+        result.own_cpu = time.process_time() - own
         result.lost = result.sent - result.answers
         self.close()
         self.epoll = select.epoll()
         return result
+
+    @staticmethod
+    def _handshake(connection: Connection, ping: bytes, result: Result) -> None:
+        """Goes a step further: the relay's hello, a ping for it, its pong and the end."""
+        if connection.shared is None:
+            greeted = connection.greeted()
+            if greeted:
+                connection.send(connection.frame(ping))
+            elif greeted is False:
+                result.wrong += 1
+                connection.alive = False
+        if connection.shared is None or not connection.inbox:
+            return
+        if any(packet == b"\x05" + ping[1:] for packet in connection.packets()):
+            result.answers += 1
+            result.latencies.append(time.monotonic() - connection.opened)
+            connection.alive = False
+
+    def _expired(self, opened: float) -> list[Connection]:
+        """Returns the connections that were opened before; the oldest stand first."""
+        found = []
+        for connection in self.connections.values():
+            if connection.opened >= opened:
+                break
+            found.append(connection)
+        return found
 
     def connect_pairs(self, count: int, first: int = 0, timeout: float = 15.0) -> int:
         """Opens `count` connections and links each with its neighbour; returns how many linked."""
@@ -274,7 +331,7 @@ class RelayLoad:
         """Puts the first frames on the way: `in_flight` from each linked connection."""
         self.filler = _entropy.bytes(size - 1 - STAMP.size)
         for connection in list(self.connections.values()):
-            if connection.linked and connection.link >= 16:
+            if connection.linked and connection.link >= DATA:
                 self._frames(connection, in_flight)
 
     def _frames(self, connection: Connection, count: int) -> None:
@@ -286,15 +343,17 @@ class RelayLoad:
         """Takes in frames; for each, the sender sends another (while `more`)."""
         ready = self._ready(timeout)
         now = time.monotonic()
-        size = STAMP.size
+        size = 1 + STAMP.size + len(self.filler)
         for connection in ready:
             if connection.shared is None:
                 continue
-            count = 0
-            for packet in connection.packets():
-                if packet[0] >= 16:
-                    count += 1
-                    if packet[1 + size :] != self.filler:
+            count, samples = connection.count_frames(size)
+            if not count:
+                samples = connection.packets()
+                count = sum(packet[0] >= DATA for packet in samples)
+            for packet in samples:
+                if packet[0] >= DATA:
+                    if packet[1 + STAMP.size :] != self.filler:
                         result.wrong += 1
                     result.latencies.append(now - STAMP.unpack_from(packet, 1)[0])
                 elif packet[0] == 0x04:
@@ -311,12 +370,14 @@ class RelayLoad:
     def frames(self, size: int, in_flight: int, seconds: float) -> Result:
         """Keeps `in_flight` frames of `size` bytes (link id included) under way each direction."""
         result = Result()
+        own = time.process_time()
         began = time.monotonic()
         self.start_frames(size, in_flight)
         result.sent = in_flight * sum(c.linked for c in self.connections.values())
-        while time.monotonic() - began < seconds:
+        while time.monotonic() - began < seconds and not self.brake.pulled:
             self.pump(result, 0.01)
         result.seconds = time.monotonic() - began
+        result.own_cpu = time.process_time() - own
         end = time.monotonic() + 1.0
         while result.answers < result.sent and time.monotonic() < end:
             self.pump(result, 0.01, more=False)

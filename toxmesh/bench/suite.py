@@ -101,10 +101,12 @@ class Suite:
     def _warm(self, load: loads.Load, ring: Packets, keys: int) -> str:
         """Lets the node see each key; returns a note if it would not answer all of them."""
         for _ in range(6):
-            lost = self._once(ring, load.answer).lost
-            if lost <= keys // 500 or self.generator.brake.pulled:
+            result = self._once(ring, load.answer)
+            if not result.answers:
+                return "nothing was answered before"
+            if result.lost <= keys // 500 or self.generator.brake.pulled:
                 return ""
-        return f"warming left {lost} unanswered"
+        return f"warming left {result.lost} unanswered"
 
     def _once(
         self, ring: Packets, kind: int, take: Callable[[bytes], None] | None = None

@@ -4,80 +4,91 @@ from collections.abc import Sequence
 
 from toxmesh.bench.measured import Measured
 
-BARS = {
-    "ping": 0.5,
-    "nodes": 0.5,
-    "onion 0x80": 0.5,
-    "onion 0x81": 0.5,
-    "onion 0x82": 0.5,
-    "announce search": 0.5,
-    "announce store": 0.5,
-    "relay 1400 B": 1.0,
-    "relay 100 B": 1.0,
-}
-"""Greatest share of tox-bootstrapd's CPU per answer that is allowed, at BAR_KEYS keys and above."""
-BAR_KEYS = 1000
-
-_HEAD = ("load", "keys", "node", "answers/s", "loss", "p50 ms", "p99 ms", "CPU us", "share", "")
-_RIGHT = {1, 3, 4, 5, 6, 7, 8}
+_HEAD = (
+    "load", "keys", "node", "answers/s", "loss", "p50 ms", "p99 ms", "CPU us", "share", "load us",
+    "",
+)  # fmt: skip
+_RIGHT = frozenset({"keys", "answers/s", "loss", "p50 ms", "p99 ms", "CPU us", "share", "load us"})
 
 
-def _number(keys: int | None) -> str:
+def number(keys: int | None) -> str:
+    """Returns a number of keys as it is printed."""
     return "-" if keys is None else f"{keys:,}"
+
+
+def counterpart(row: Measured, rows: Sequence[Measured], against: str) -> Measured | None:
+    """Returns the same load of the node named `against`; None if there is none, or it is that."""
+    for other in rows:
+        if other.node == against != row.node and (other.load, other.keys) == (row.load, row.keys):
+            return other
+    return None
 
 
 def share(row: Measured, rows: Sequence[Measured], against: str) -> float | None:
     """Returns the CPU per answer as a share of that of the node named `against`, if both exist."""
-    for other in rows:
-        if (
-            other.node == against != row.node
-            and (other.load, other.keys) == (row.load, row.keys)
-            and other.cpu_us
-            and row.cpu_us
-            and row.result.answers
-        ):
-            return row.cpu_us / other.cpu_us
-    return None
+    other = counterpart(row, rows, against)
+    if other is None or not other.cpu_us or not row.cpu_us or not row.result.answers:
+        return None
+    return row.cpu_us / other.cpu_us
 
 
-def missed(rows: Sequence[Measured], against: str) -> list[str]:
-    """Names every bar that was not met, with both figures."""
-    result = []
-    for row in rows:
-        bar = BARS.get(row.load)
-        if bar is None or (row.keys is not None and row.keys < BAR_KEYS):
-            continue
-        part = share(row, rows, against)
-        if part is not None and part > bar:
-            result.append(
-                f"{row.load}, {_number(row.keys)} keys: {row.node} uses {part:.2f} of {against}'s "
-                f"CPU per answer, at most {bar:.2f} is the bar"
-            )
-    return result
+def note(row: Measured) -> str:
+    """Returns what is to be said about a row."""
+    parts = [row.note]
+    if "mbit_per_s" in row.figures:
+        parts.append(f"{row.figures['mbit_per_s']:,.0f} Mbit/s")
+    if "cpu_s_per_gb" in row.figures:
+        parts.append(f"{row.figures['cpu_s_per_gb']:.1f} s/GB")
+    if row.bounded_by_load:
+        parts.append("BOUNDED BY THE LOAD")
+    if row.result.wrong:
+        parts.append(f"{row.result.wrong} WRONG")
+    return "; ".join(filter(None, parts))
 
 
 def cells(row: Measured, rows: Sequence[Measured], against: str) -> tuple[str, ...]:
     """Returns one line of the table."""
     result = row.result
     part = share(row, rows, against)
-    lost = result.lost + result.unanswered
+    seen = bool(result.latencies)
     return (
         row.load,
-        _number(row.keys),
+        number(row.keys),
         row.node,
-        f"{result.answers / max(result.seconds, 1e-9):,.0f}",
-        f"{100 * lost / max(result.sent, 1):.2f} %",
-        f"{1000 * result.quantile(0.5):.2f}",
-        f"{1000 * result.quantile(0.99):.2f}",
+        f"{result.per_second:,.0f}",
+        f"{100 * row.lost / max(result.sent, 1):.2f} %",
+        f"{1000 * result.quantile(0.5):.2f}" if seen else "-",
+        f"{1000 * result.quantile(0.99):.2f}" if seen else "-",
         "-" if row.cpu_us is None or not result.answers else f"{row.cpu_us:.1f}",
         f"{part:.2f}" if part is not None else "",
-        "; ".join(p for p in (row.note, f"{result.wrong} WRONG" if result.wrong else "") if p),
+        f"{row.own_us:.1f}" if result.answers else "-",
+        note(row),
     )
 
 
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]], right: frozenset[str]) -> str:
+    """Returns a Markdown table, aligned so that it reads well on a terminal too."""
+    rows = [tuple(head), *map(tuple, lines)]
+    widths = [max(3, *(len(row[i]) for row in rows)) for i in range(len(head))]
+    text = []
+    for count, row in enumerate(rows):
+        parts = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        ]
+        text.append("| " + " | ".join(parts) + " |")
+        if count == 0:
+            rule = [
+                "-" * (width - 1) + ":" if name in right else "-" * width
+                for name, width in zip(head, widths, strict=True)
+            ]
+            text.append("| " + " | ".join(rule) + " |")
+    return "\n".join(text)
+
+
 def render(rows: Sequence[Measured], against: str = "tox-bootstrapd") -> str:
-    """Returns the table as Markdown, aligned so that it reads well on a terminal too."""
-    ordered = sorted(
+    """Returns the table, the nodes of each load beside one another."""
+    order = sorted(
         range(len(rows)),
         key=lambda i: (
             next(j for j, other in enumerate(rows) if other.load == rows[i].load),
@@ -85,19 +96,4 @@ def render(rows: Sequence[Measured], against: str = "tox-bootstrapd") -> str:
             i,
         ),
     )
-    lines = [_HEAD, *(cells(rows[i], rows, against) for i in ordered)]
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(_HEAD))]
-    text = []
-    for number, line in enumerate(lines):
-        parts = [
-            cell.rjust(width) if i in _RIGHT else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append("| " + " | ".join(parts) + " |")
-        if number == 0:
-            rule = [
-                "-" * (width - 1) + ":" if i in _RIGHT else "-" * width
-                for i, width in enumerate(widths)
-            ]
-            text.append("| " + " | ".join(rule) + " |")
-    return "\n".join(text)
+    return markdown(_HEAD, [cells(rows[i], rows, against) for i in order], _RIGHT)

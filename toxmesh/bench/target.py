@@ -73,3 +73,32 @@ def cpu_seconds(process: psutil.Process) -> float:
     except (OSError, IndexError, ValueError):
         spent = 0
     return ended + (spent / 1e9 if spent else float(times.user + times.system))
+
+
+class KnownProcess:
+    """A node at an address; with the id of its main process its CPU time and memory can be seen."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Endpoint,
+        relay: tuple[str, int] | None = None,
+        pid: int | None = None,
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.relay = relay
+        self._pid = pid
+
+    def weigh(self) -> Weight:
+        """Returns what the process and those below it have used up, each named with its id."""
+        cpu: dict[str, float] = {}
+        rss: dict[str, int] = {}
+        for process in [] if self._pid is None else tree(self._pid):
+            try:
+                used, size = cpu_seconds(process), process.memory_info().rss
+                name = f"{process.name()}-{process.pid}"
+            except psutil.NoSuchProcess:
+                continue
+            cpu[name], rss[name] = used, size
+        return Weight(cpu, rss)

@@ -29,6 +29,7 @@ PROBE_PAUSE = 0.01  # seconds between the requests of a probe: what they cost st
 PROBE_PATIENCE = 1.0  # seconds until a probe gives an answer up
 LOST_AFTER = 0.5  # seconds; a request without an answer for so long counts as lost
 PAUSE = 0.0003  # seconds in which answers gather: waking up for each costs more than it does
+SILENCE = 2.0  # seconds without any answer after which a ring is no longer sent to its end
 MARK = 0.05  # seconds between two looks at what was sent by when
 ANY = 0x100  # in the place of an answer's first byte: whatever comes
 
@@ -180,11 +181,11 @@ class Generator:
         for probe in self.probes.values():
             probe.sent_at = None
         fd, receiver, poll, brake = self.sock.fileno(), self.receiver, self.epoll.poll, self.brake
-        position = sent = answers = lost = 0
+        position = sent = answers = lost = known = 0
         least = 1 if once or rate else min(BATCH // 2, window)  # no call for a handful
         marks: list[tuple[float, int]] = []
         own = time.process_time()
-        begin = next_mark = next_probes = now = time.monotonic()
+        begin = next_mark = next_probes = heard_at = now = time.monotonic()
         end = begin + (600.0 if once else seconds)
         while now < end and not brake.pulled:
             if once and sent >= ring.count and sent - answers - lost <= 0:
@@ -219,6 +220,10 @@ class Generator:
             now = time.monotonic()
             if now >= next_mark:
                 next_mark = now + MARK
+                if answers > known:
+                    known, heard_at = answers, now
+                elif once and now - heard_at > SILENCE:
+                    break
                 marks.append((now, sent))
                 while marks[0][0] < now - LOST_AFTER:
                     lost = max(lost, marks.pop(0)[1] - answers)
