@@ -18,8 +18,8 @@ from core.messages import NodeRow, TableChange, TableFull
 MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 
 
-_MOST_BITS = 10
-"""Answers are kept for targets of a bucket that differ in so many bits at most: 512 for each."""
+_MOST_ANSWERS = 4096
+"""Answers kept in an index, forgotten all at once when there are more: 1.4 MB."""
 
 Answer = tuple[int, bytes]
 """How many nodes, and their packed form, closest first."""
@@ -36,10 +36,11 @@ class KeyIndex:
     The order of keys by distance depends on the target's bits at those positions alone where two
     keys part. So all targets that begin with the same bits, as far down as the keys in question
     part, have the same answer, which is kept until the index changes: a bucket of eight has some 64
-    different ones.
+    different ones. (Keys that part very late, as somebody may make them, have more than are kept;
+    that costs time, and no memory.)
     """
 
-    __slots__ = ("_answers", "_buckets", "_filled", "_own", "packed")
+    __slots__ = ("_answers", "_buckets", "_count", "_filled", "_own", "packed")
 
     def __init__(self, own: int) -> None:
         self._own = own
@@ -50,6 +51,7 @@ class KeyIndex:
         # By the number of the first bit in which a target differs from our key (256: in none): how
         # many of its last bits do not matter, and the answers by the bits that do.
         self._answers: dict[int, tuple[int, dict[int, Answer]]] = {}
+        self._count = 0  # of answers
 
     def put(self, number: int, packed: bytes) -> None:
         """Adds a key, or gives one that is there another packed node."""
@@ -62,7 +64,7 @@ class KeyIndex:
                 self._filled = sorted([*self._filled, bucket])
             self._buckets[bucket].append(number)
         self.packed[number] = packed
-        self._answers.clear()
+        self._forget_answers()
 
     def remove(self, number: int) -> None:
         """Forgets a key; nothing happens if it is not here."""
@@ -72,7 +74,7 @@ class KeyIndex:
         self._buckets[bucket].remove(number)
         if not self._buckets[bucket]:
             self._filled.remove(bucket)
-        self._answers.clear()
+        self._forget_answers()
 
     def answer(self, target: int) -> Answer:
         """Returns the up to four nodes closest to `target`, packed."""
@@ -87,13 +89,18 @@ class KeyIndex:
     def _new_answer(self, target: int, first: int) -> Answer:
         near = self.closest(target, MAX_SENT_NODES)
         answer = len(near), b"".join([self.packed[number] for number in near])
+        if self._count >= _MOST_ANSWERS:
+            self._forget_answers()
         kept = self._answers.get(first)
         if kept is None:
             kept = self._answers[first] = (KEY_BITS - self._depth(first), {})
-        # Keys that part very late, which somebody made so, would fill memory with seldom answers.
-        if KEY_BITS - kept[0] - first <= _MOST_BITS:
-            kept[1][target >> kept[0]] = answer
+        kept[1][target >> kept[0]] = answer
+        self._count += 1
         return answer
+
+    def _forget_answers(self) -> None:
+        self._answers.clear()
+        self._count = 0
 
     def _depth(self, first: int) -> int:
         """Returns how many leading bits of a target decide on its answer, if it differs from our

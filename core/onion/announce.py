@@ -11,7 +11,7 @@ from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint, is_lan, pack_ip_port
 from core.messages import AnnounceAsked
 from core.module import Context
-from core.onion.announce_store import AnnounceEntry, AnnounceStore
+from core.onion.announce_store import DATA_KEY, HEAD, SOURCE, AnnounceStore, pack_entry
 from core.onion.group_store import GroupStore, read_announce
 from core.onion.hops import MAX_PACKET, RETURN_3
 from core.onion.timed_auth import TimedAuth
@@ -190,8 +190,8 @@ class Announces:
     ) -> None:
         payload = None
         if proven:
-            entry = AnnounceEntry(source, onion_return, data_key, now)
-            if self.entries.put(requester, entry):
+            entry = pack_entry(source, onion_return, data_key, now)
+            if self.entries.put(requester, entry, now):
                 state = _OWN
             else:
                 self._refuse("announce_store_full")
@@ -201,10 +201,10 @@ class Announces:
             if stored is None:
                 state = _NOT_STORED
             elif searched == requester:
-                state = _OWN if stored.data_key == data_key else _NOT_STORED
+                state = _OWN if stored[DATA_KEY] == data_key else _NOT_STORED
             else:
                 state = _STORED
-                payload = stored.data_key
+                payload = stored[DATA_KEY]
         if payload is None:
             payload = fresh_id or self._ping_ids.make(requester + pack_ip_port(source), now)
         count, nodes = self._nodes.closest_packed(searched, is_lan(source))
@@ -235,4 +235,4 @@ class Announces:
         entry = self.entries.get(packet[1:33], now)
         if entry is None:
             return self._refuse("not_announced")
-        return self._out.send(entry.source, entry.head + packet[33:-RETURN_3])
+        return self._out.send(Endpoint(entry[SOURCE]), entry[HEAD] + packet[33:-RETURN_3])

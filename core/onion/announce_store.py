@@ -9,63 +9,26 @@ from core.onion.ordered import OrderedRows
 LIFE_S = 300  # c-toxcore onion_announce.h: ONION_ANNOUNCE_TIMEOUT
 DEFAULT_CAPACITY = 100_000  # a shard; the reference has 160 a node
 
-_SINCE = struct.Struct("=d")
-_since_of = _SINCE.unpack_from  # (seconds,): an attribute costs twice as much
-_DATA_KEY = slice(8, 40)
-_HEAD = slice(40, 219)  # 8c, onion return 177, 86
-_RETURN = slice(41, 218)
-_SOURCE = slice(219, None)
+# An entry is one value of 235 or 247 bytes; a tuple of its parts would take twice the memory, and
+# the collector of cycles would have to look at each. `entry[SOURCE]` reads a part.
+DATA_KEY = slice(8, 40)  # what data for the client is boxed to
+HEAD = slice(40, 219)  # what data for the client begins with: 8c, onion return, 86
+ONION_RETURN = slice(41, 218)  # the way back to the client, sealed by the last hop
+SOURCE = slice(219, None)  # Endpoint of the last hop
 _ONION_RESPONSE_3 = b"\x8c"
 _DATA_RESPONSE = b"\x86"
+_SINCE = struct.Struct("=d")  # when the client announced itself, at the start
+_since_of = _SINCE.unpack_from
 
 
-class AnnounceEntry(bytes):
-    """How to reach one announced client: by its last hop and the sealed way back from there.
+def pack_entry(source: Endpoint, onion_return: bytes, data_key: bytes, since: float) -> bytes:
+    """Returns the entry of a client that announced itself from `source` at `since` seconds.
 
-    One value of 235 or 247 bytes: as a tuple of its parts it would take twice the memory.
+    `onion_return` has 177 bytes, `data_key` 32.
     """
-
-    __slots__ = ()
-
-    def __new__(
-        cls, source: Endpoint, onion_return: bytes, data_key: bytes, since: float
-    ) -> "AnnounceEntry":
-        """Packs the parts. `onion_return`: 177 bytes; `data_key`: 32; `since` in seconds."""
-        parts = (
-            _SINCE.pack(since),
-            data_key,
-            _ONION_RESPONSE_3,
-            onion_return,
-            _DATA_RESPONSE,
-            source,
-        )
-        return bytes.__new__(cls, b"".join(parts))
-
-    @property
-    def source(self) -> Endpoint:
-        """The last hop."""
-        return self[_SOURCE]  # type: ignore[return-value]  # an Endpoint went in
-
-    @property
-    def onion_return(self) -> bytes:
-        """The way back, sealed by the last hop."""
-        return self[_RETURN]
-
-    @property
-    def head(self) -> bytes:
-        """What all data for the client begins with: 8c, onion return, 86."""
-        return self[_HEAD]
-
-    @property
-    def data_key(self) -> bytes:
-        """What data for the client is boxed to."""
-        return self[_DATA_KEY]
-
-    @property
-    def since(self) -> float:
-        """When the client announced itself."""
-        since: float = _SINCE.unpack_from(self)[0]
-        return since
+    return b"".join(
+        (_SINCE.pack(since), data_key, _ONION_RESPONSE_3, onion_return, _DATA_RESPONSE, source)
+    )
 
 
 class AnnounceStore:
@@ -83,25 +46,25 @@ class AnnounceStore:
     def __init__(self, own_key: bytes, capacity: int = DEFAULT_CAPACITY) -> None:
         self._own = int.from_bytes(own_key, "big")
         self._capacity = capacity
-        self._entries: OrderedDict[int, AnnounceEntry] = OrderedDict()  # oldest announce first
+        self._entries: OrderedDict[int, bytes] = OrderedDict()  # oldest announce first
         self._by_distance: OrderedRows[int] = OrderedRows()
 
-    def get(self, key: bytes, now: float) -> AnnounceEntry | None:
+    def get(self, key: bytes, now: float) -> bytes | None:
         """Returns the entry of `key` if it was announced within the last 300 s."""
         entry = self._entries.get(self._own ^ int.from_bytes(key, "big"))
         if entry is None or now - _since_of(entry)[0] >= LIFE_S:
             return None
         return entry
 
-    def put(self, key: bytes, entry: AnnounceEntry) -> bool:
-        """Stores or refreshes an entry at time `entry.since`; False if all others are nearer."""
+    def put(self, key: bytes, entry: bytes, now: float) -> bool:
+        """Stores or refreshes an entry packed `now`; False if all others are nearer."""
         entries = self._entries
         distance = self._own ^ int.from_bytes(key, "big")
         if distance in entries:
             entries[distance] = entry
             entries.move_to_end(distance)
             return True
-        if len(entries) >= self._capacity and not self.expire(entry.since, 1):
+        if len(entries) >= self._capacity and not self.expire(now, 1):
             farthest = self._by_distance.greatest()
             if distance > farthest:
                 return False
@@ -116,7 +79,7 @@ class AnnounceStore:
         entries = self._entries
         while count < limit and entries:
             distance = next(iter(entries))
-            if now - entries[distance].since < LIFE_S:
+            if now - _since_of(entries[distance])[0] < LIFE_S:
                 break
             self._forget(distance)
             count += 1

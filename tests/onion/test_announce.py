@@ -4,7 +4,7 @@ import pytest
 
 from core.endpoint import Endpoint, from_text, pack_ip_port
 from core.messages import NodeRow
-from core.onion.announce_store import LIFE_S, AnnounceEntry, AnnounceStore
+from core.onion.announce_store import LIFE_S, AnnounceStore, pack_entry
 from tests.onion.client import AnnounceAnswer, Client
 from tests.onion.node import START, Node, address
 
@@ -217,16 +217,16 @@ def test_data_for_nobody_or_of_a_wrong_size_goes_nowhere() -> None:
     assert node.drops == {"not_announced": 2, "data_request_size": 2}
 
 
-def entry(now: float) -> AnnounceEntry:
-    """An entry whose contents do not matter."""
-    return AnnounceEntry(HOP, RETURN, bytes(32), now)
+def put(store: AnnounceStore, key: bytes, now: float) -> bool:
+    """Stores an entry whose contents do not matter."""
+    return store.put(key, pack_entry(HOP, RETURN, bytes(32), now), now)
 
 
 def test_s20_a_full_store_keeps_the_nearest_and_lets_expired_ones_go_first() -> None:
     own = bytes(32)
     store = AnnounceStore(own, capacity=1000)
     keys = [(i * 2654435761 % 2**32).to_bytes(4, "big") + bytes(28) for i in range(10_000)]
-    accepted = [store.put(key, entry(START)) for key in keys]
+    accepted = [put(store, key, START) for key in keys]
     assert len(store) == 1000
     kept = [key for key in keys if store.get(key, START)]
     nearest = set(sorted(keys)[:1000])
@@ -234,10 +234,10 @@ def test_s20_a_full_store_keeps_the_nearest_and_lets_expired_ones_go_first() -> 
     assert all(accepted[:1000])
     assert not all(accepted)
     # one that stayed is refreshed, and what it pushed out is not
-    assert store.put(kept[0], entry(START + 299))
+    assert put(store, kept[0], START + 299)
     farthest = b"\xff" * 32
-    assert not store.put(farthest, entry(START + 299))
-    assert store.put(farthest, entry(START + 300))  # all but one are expired by now
+    assert not put(store, farthest, START + 299)
+    assert put(store, farthest, START + 300)  # all but one are expired by now
     assert store.get(farthest, START + 300)
     assert store.get(kept[0], START + 300)
     assert len(store) == 1000
