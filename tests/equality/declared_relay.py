@@ -177,6 +177,7 @@ class DeclaredRelay:
             if number <= applied:
                 receiver.ahead -= size
         self._handed = [row for row in self._handed if row[0] > applied]
+        self._forget_idle()
 
     def note(self, serial: int, note: int) -> None:
         """Learns from the broker how full a receiver's queue is, or that it is gone."""
@@ -188,9 +189,20 @@ class DeclaredRelay:
         receiver = self._receiver(serial) if connection is None else connection
         receiver.full = note != frames.ROOM
         receiver.held = note == frames.HELD
+        self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Receivers of other shards that have room and nothing on its way are forgotten; who waits
+        for one that was forgotten waits no longer."""
+        self.remotes = {
+            serial: receiver
+            for serial, receiver in self.remotes.items()
+            if receiver.ahead or receiver.full
+        }
 
     def adopt(self, connection: Connection) -> None:
-        """Takes a connection over."""
+        """Takes a connection over: it is of this shard now."""
+        self.remotes.pop(connection.serial, None)
         self.connections[connection.serial] = connection
 
     def _receiver(self, serial: int) -> Receiver:

@@ -217,9 +217,12 @@ class RelayWorld:
         )  # fmt: skip
         cls = chance.choice(classes)
         plain = mutate(sample(cls, self.dice).encode(), chance)[:2032] or b"\x00"
-        if chance.random() < 0.3:
+        dice = chance.random()
+        if dice < 0.3:
             kind = chance.choice((1, 7, 9, 11, 12, 15, 3, 5))
             plain = bytes((kind,)) + plain[1:]
+        elif dice < 0.35:
+            return b"\x05" + bytes(8), "RelayPong 0"
         return plain, f"wrong {cls.__name__}"
 
     def _frame(self, client: Client) -> Frame:

@@ -17,6 +17,7 @@ from core.entropy import SeededEntropy
 from core.messages import Message, NodeRow, TableChange, TableFull
 from core.module import Collected, Context, Module, NodeOptions
 from core.onion import OnionModule
+from core.onion.announce_store import DATA_KEY, ONION_RETURN, SOURCE
 from core.onion.group_store import GroupStore
 from core.packets import ROUTES
 from core.slots import SlotTable
@@ -377,7 +378,7 @@ class World:
                 raise self._mismatch(cases, f"{count} entries, declared {len(plain.by_key)}")
             for key in plain.by_key:
                 found, wanted = announces.entries.get(key, self.now), plain.get(key, self.now)
-                shown = found and (found.source, found.onion_return, found.data_key)
+                shown = found and (found[SOURCE], found[ONION_RETURN], found[DATA_KEY])
                 if shown != (wanted and wanted[:3]):
                     raise self._mismatch(cases, f"entry {shown}, declared {wanted}")
             if len(announces.groups) != len(declared.groups.chats):
