@@ -142,7 +142,7 @@ class RelayTcp:
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
-        when = self.clocks.next(bool(self.full))
+        when = self.clocks.next(self)
         rest = self._rest.until
         if rest is not None and (when is None or rest < when):
             when = rest
@@ -171,7 +171,9 @@ class RelayTcp:
 
     def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator."""
-        states = Counter(row.state for row in self.connections.values())
+        # Asked once a second: only those that are few are looked at one by one.
+        states = Counter(row.state for row in self._admission.unconfirmed.values())
+        states[State.CONFIRMED] = len(self.directory)
         return {
             "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
             "clients": len(self.directory),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _SWEEP_S = 1.0  # how often receivers that are full are looked at
 _PING = b"\x04"
+_PINGS_EARLY_S = 0.5  # pings leave together, and their answers come together: each turn costs
 
 Row = tuple[float, int]
 """When, and the serial of the connection; one that is gone by then is passed over."""
@@ -26,14 +27,29 @@ class Clocks:
         self.accept_at: float | None = None
         self._sweep_at = 0.0
 
-    def next(self, any_full: bool) -> float | None:
-        """Returns when `run` has something to do."""
-        times = [
-            row[0][0] for row in (self.hellos, self.confirms, self.pings, self.pongs) if row
-        ]
+    def next(self, tcp: "RelayTcp") -> float | None:
+        """Returns when `run` has something to do; deadlines that were kept wake nobody up."""
+        connections = tcp.connections
+        hellos, confirms, pongs = self.hellos, self.confirms, self.pongs
+        while hellos:
+            connection = connections.get(hellos[0][1])
+            if connection is not None and connection.state <= State.GREETED:
+                break
+            hellos.popleft()
+        while confirms:
+            connection = connections.get(confirms[0][1])
+            if connection is not None and connection.state == State.UNCONFIRMED:
+                break
+            confirms.popleft()
+        while pongs:
+            connection = connections.get(pongs[0][1])
+            if connection is not None and connection.ping_id == pongs[0][2]:
+                break
+            pongs.popleft()
+        times = [row[0][0] for row in (hellos, confirms, self.pings, pongs) if row]
         if self.accept_at is not None:
             times.append(self.accept_at)
-        if any_full:
+        if tcp.full:
             times.append(self._sweep_at)
         return min(times, default=None)
 
@@ -67,7 +83,8 @@ class Clocks:
 
     def _ping(self, tcp: "RelayTcp", now: float) -> None:
         limits = tcp.limits
-        while self.pings and self.pings[0][0] <= now:
+        due = now + _PINGS_EARLY_S if self.pings and self.pings[0][0] <= now else now
+        while self.pings and self.pings[0][0] <= due:
             serial = self.pings.popleft()[1]
             connection = tcp.connections.get(serial)
             if connection is None:

@@ -2,6 +2,7 @@
 
 from broker.tcp_rest import Rest
 from core.relay import RelayLimits
+from tests.relay.joined import Joined
 
 LIMITS = RelayLimits()
 
@@ -44,3 +45,24 @@ def test_after_much_or_nothing_there_is_no_rest() -> None:
 
 def test_a_relay_may_be_told_never_to_rest() -> None:
     assert not any(rests(Rest(RelayLimits(rest_s=0)), [1, 2, 3] * 10))
+
+
+def test_idle_clients_wake_the_relay_for_pings_alone() -> None:
+    relay = Joined(1)
+    ends = []
+    for _ in range(40):  # one after the other, in two seconds
+        ends.append(relay.confirmed())
+        relay.now += 0.05
+    times = []
+    while (when := relay.tcp.next_timer()) is not None and when < 1061.0:
+        times.append(relay.now)
+        relay.now = when
+        relay.tcp.handle_timer(when)
+        relay.run()
+        for end in ends:
+            for packet in end.take():
+                assert packet[0] == 4
+                end.send(b"\x05" + packet[1:])
+        relay.run()
+    assert not any(end.closed for end in ends)
+    assert len(times) <= 10
