@@ -14,14 +14,23 @@ MAX_BROKERS = 16  # one reads what three workers answer, and one role has 64
 ROLES = ("dht", "onion", "relay")
 
 
-def default_count(cores: int | None = None) -> int:
-    """Returns how many workers each role gets: a quarter of the cores this process may use."""
+_MOST_RELAYS = 3  # of a relayed frame's CPU the one broker takes a quarter (docs/performance.md)
+
+
+def default_workers(cores: int | None = None) -> Mapping[str, int]:
+    """Returns how many workers each role gets, from the cores that this process may use.
+
+    With the broker they are as many as there are cores, so that each has one of its own, and four
+    processes at least. Relays: one for four cores, three at most, for the one broker that has all
+    TCP keeps no more of them busy. The rest is shared by dht and onion, whose shards share nothing;
+    an odd one is for onion, since each answer of a client's search passes it three times.
+    """
     usable = len(os.sched_getaffinity(0)) if cores is None else cores
-    return min(MAX_WORKERS, max(1, usable // 4))
-
-
-def _default_workers() -> Mapping[str, int]:
-    return MappingProxyType({role: default_count() for role in ROLES})
+    relay = min(_MOST_RELAYS, max(1, usable // 4))
+    rest = max(2, usable - 1 - relay)
+    dht = min(MAX_WORKERS, rest // 2)
+    onion = min(MAX_WORKERS, rest - rest // 2)
+    return MappingProxyType({"dht": dht, "onion": onion, "relay": relay})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Settings:
     relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
     relay_per_address: int = 64  # of them from one address; 0: no limit
     relay_per_prefix: int = 256  # and from one /24 or /64; 0: no limit
-    workers: Mapping[str, int] = field(default_factory=_default_workers)  # by role; 0: off
+    workers: Mapping[str, int] = field(default_factory=default_workers)  # by role; 0: off
     dispatch: str = "kernel"  # who gives workers their datagrams: the kernel or the broker
     brokers: int = 1  # that read UDP, where the broker dispatches; the first has all TCP
     dev: bool = False

@@ -29,7 +29,7 @@ from pydantic import (
 from ops.paths import default_state_dir
 from toxmesh import nodes
 from toxmesh.nodes import BootstrapNode
-from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_count
+from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_workers
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
 
 MAX_MOTD = 255  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH, less its final NUL
@@ -71,9 +71,9 @@ class WorkersTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dht: Count = Field(default_factory=default_count)
-    onion: Count = Field(default_factory=default_count)
-    relay: Count = Field(default_factory=default_count)
+    dht: Count = Field(default_factory=lambda: default_workers()["dht"])
+    onion: Count = Field(default_factory=lambda: default_workers()["onion"])
+    relay: Count = Field(default_factory=lambda: default_workers()["relay"])
 
 
 class Model(BaseModel):

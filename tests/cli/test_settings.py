@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxmesh import nodes, settings_file
-from toxmesh.settings import MAX_WORKERS, ROLES, Settings, default_count
+from toxmesh.settings import MAX_WORKERS, Settings, default_workers
 from toxmesh.toml_lines import key_lines, line_of
 
 KEY = "AB" * 32
@@ -116,7 +116,7 @@ def test_defaults_need_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.udp_port, settings.tcp_ports, settings.listen) == (None, None, ())
     assert settings.bootstrap == nodes.shipped()
     assert settings.lan_discovery
-    assert dict(settings.workers) == {role: default_count() for role in ROLES}
+    assert dict(settings.workers) == default_workers()
     monkeypatch.delenv("STATE_DIRECTORY")
     monkeypatch.setenv("HOME", "/home/somebody")
     found = settings_file.load().settings.state_dir
@@ -165,8 +165,18 @@ def test_dev_stays_on_loopback_without_outside_nodes() -> None:
 
 
 def test_default_counts_follow_the_cores() -> None:
-    assert [default_count(cores) for cores in (1, 2, 4, 8, 64)] == [1, 1, 1, 2, 16]
-    assert default_count(10_000) == MAX_WORKERS
+    counts = {cores: tuple(default_workers(cores).values()) for cores in (1, 2, 4, 5, 8, 16, 64)}
+    assert counts == {
+        1: (1, 1, 1),
+        2: (1, 1, 1),
+        4: (1, 1, 1),
+        5: (1, 2, 1),
+        8: (2, 3, 2),
+        16: (6, 6, 3),
+        64: (30, 30, 3),
+    }
+    assert all(1 + sum(default_workers(cores).values()) == cores for cores in range(4, 130))
+    assert default_workers(10_000) == {"dht": MAX_WORKERS, "onion": MAX_WORKERS, "relay": 3}
 
 
 def test_what_show_prints_is_a_file_that_gives_the_same_settings(tmp_path: Path) -> None:
