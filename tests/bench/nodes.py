@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -175,9 +176,10 @@ class Toxmesh(Node):
         self,
         clients: KeptClients,
         core: int | None,
-        workers: str = "dht=1,onion=1,relay=1",
+        workers: str = "",
         extra: tuple[str, ...] = (),
     ) -> None:
+        """Without `workers` it has as many as it chooses itself on this machine."""
         super().__init__(clients, core)
         self.workers = workers
         self.extra = extra
@@ -196,7 +198,7 @@ class Toxmesh(Node):
                 "--udp-port", str(self.udp_port),
                 "--tcp-port", "0" if "relay=0" in self.workers else str(self.tcp_port),
                 "--state-dir", str(self.state), "--no-lan-discovery",
-                "--workers", self.workers, *self.extra,
+                *(("--workers", self.workers) if self.workers else ()), *self.extra,
             ],
             stdout=subprocess.PIPE,
         )  # fmt: skip
@@ -220,6 +222,13 @@ class Toxmesh(Node):
         if process.pid not in self.names:
             self.status()
         return self.names.get(process.pid, f"{process.name()}-{process.pid}")
+
+    def worker_counts(self) -> str:
+        """Returns how many workers of each role there are, as `--workers` takes them."""
+        rows = self.status()["workers"]
+        assert isinstance(rows, list)
+        counts = Counter(str(row["role"]) for row in rows)
+        return ",".join(f"{role}={count}" for role, count in counts.items())
 
     def status(self) -> dict[str, object]:
         """Asks the control door; also learns the names of all processes."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from core import crypto
 from core import endpoint as endpoints
@@ -14,7 +15,7 @@ from toxmesh.bench.clients import Client, Clients
 from toxmesh.bench.measured import Measured, measure
 from toxmesh.bench.ring import Packets
 from toxmesh.bench.target import Target
-from toxmesh.bench.traffic import PROBES, Brake, Generator, Probe, Result
+from toxmesh.bench.traffic import PROBES, Brake, Generator, Probe, Request, Result
 
 RING = 4096  # datagrams at least in a ring, so that few keys do not mean few datagrams
 PROBE_REQUESTS = 64  # different requests of each probe
@@ -54,6 +55,18 @@ def scalar_us(rounds: int = 5, each: int = 100) -> float:
 
 def _home(probe: Probe) -> Endpoint:
     return endpoints.from_text(*probe.sock.getsockname()[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A load that is ready to be sent."""
+
+    name: str
+    keys: int | None
+    load: loads.Load
+    ring: Packets | None  # None: the node does not do what it needs, and the note says what
+    note: str
+    requests: list[list[Request]]  # of each probe
 
 
 class Suite:
@@ -122,8 +135,19 @@ class Suite:
             return self._paced(keys, seconds)
         if name == FRESH_LOAD:
             return self._fresh(keys)
-        note = ""
+        prepared = self.prepare(name, keys)
+        if prepared.ring is None:
+            return Measured(self.node.name, name, keys, Result(), None, prepared.note)
+        self.generator.drain()
+        row = self.measure(prepared, seconds, rate)
+        self.generator.drain()
+        return row
+
+    def prepare(self, name: str, keys: int) -> "Prepared":
+        """Makes all that a load sends, and lets the node see each key once."""
         load: loads.Load
+        ring: Packets | None
+        note = ""
         if name in BACK_LOADS:
             load, ring = self.back(name)
         elif name == "announce store":
@@ -131,26 +155,33 @@ class Suite:
             note = f"{kept} of {keys} kept"
         elif name == ROUTE_LOAD:
             load, ring, kept = self._route(keys)
-            note = f"to {kept} stored keys"
-            if not kept:
-                return Measured(self.node.name, name, keys, Result(), None, "nothing is stored")
+            note = f"to {kept} stored keys" if kept else "nothing is stored"
         else:
             load = self.simple(name)
             ring = self._ring(load, keys)
             self._aim(load)
-        warned = self._warm(load, ring, keys)
+        if ring is not None:
+            warned = self._warm(load, ring, keys)
+            note = "; ".join(part for part in (note, warned) if part)
+        requests = [probe.requests for probe in self.generator.probes.values()]
+        return Prepared(name, keys if load.keyed else None, load, ring, note, requests)
+
+    def measure(self, prepared: "Prepared", seconds: float, rate: float = 0.0) -> Measured:
+        """Measures what was prepared, as often as one likes."""
+        load, ring, name = prepared.load, prepared.ring, prepared.name
+        if ring is None:
+            raise loads.LoadError(f"{name}: {prepared.note}")
+        generator = self.generator
+        for probe, requests in zip(generator.probes.values(), prepared.requests, strict=True):
+            probe.requests = requests
         window = QUICK_WINDOW if name == ROUTE_LOAD else self.window
-        self.generator.drain()
         row = measure(
-            self.node, name, keys if load.keyed else None,
-            lambda: self.generator.drive(
-                ring, load.answer, seconds=seconds, window=window, rate=rate
-            ),
-            "; ".join(part for part in (note, warned) if part),
+            self.node, name, prepared.keys,
+            lambda: generator.drive(ring, load.answer, seconds=seconds, window=window, rate=rate),
+            prepared.note,
         )  # fmt: skip
         if isinstance(load, loads.Nodes):
             row.note = "; ".join(p for p in (f"{load.listed} nodes listed", row.note) if p)
-        self.generator.drain()
         return row
 
     def _paced(self, keys: int, seconds: float) -> Measured:
@@ -300,13 +331,13 @@ class Suite:
         self._aim(load)
         return load, ring, sum(kept.values())
 
-    def _route(self, keys: int) -> tuple[loads.Load, Packets, int]:
+    def _route(self, keys: int) -> tuple[loads.Load, Packets | None, int]:
         store, kept = self.announced(min(keys, STORED_AT_ONCE))
         load = loads.Route(self.clients, "data to route", 0x8C)
         load.targets = tuple(self.clients[i].public for i, stored in kept.items() if stored)
         found = len(load.targets)
         if not found:
-            return load, self._ring(store, 1), 0
+            return load, None, 0
         ring = self._ring(load, found)
         own = self._announce_probes(store)
         for probe, client, home in self._each_probe():
