@@ -143,7 +143,9 @@ class Maker:
         if dice < 0.4:
             return chance.randbytes(32)
         if dice < 0.6 and self.node.known:
-            return chance.choice(self.node.known)
+            bits = chance.getrandbits(chance.choice((0, 1, 8, 60, 120, 129, 200, 247)))
+            near = int.from_bytes(chance.choice(self.node.known), "big") ^ bits
+            return near.to_bytes(32, "big")
         if dice < 0.9:
             mixed = int.from_bytes(self.node.keys.public, "big") ^ chance.getrandbits(
                 chance.choice((1, 8, 120, 128, 129, 200, 250, 255))

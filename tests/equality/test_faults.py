@@ -7,7 +7,7 @@ import pytest
 
 from core import crypto
 from core.crypto import MAC_SIZE, SharedKeys
-from core.dht.snapshot import NodeSnapshot
+from core.dht.snapshot import KeyIndex, NodeSnapshot
 from core.misses import Misses
 from core.onion.announce_store import AnnounceStore
 from core.onion.group_store import GroupStore
@@ -55,6 +55,15 @@ def _local_nodes_for_all(patch: Patch) -> None:
         return right(self, key, True, *rest)
 
     patch.setattr(NodeSnapshot, "closest_packed", wrong)
+
+
+def _old_answers(patch: Patch) -> None:
+    patch.setattr(KeyIndex, "_forget_answers", lambda _: None)
+
+
+def _answers_of_others(patch: Patch) -> None:
+    right = KeyIndex._depth
+    patch.setattr(KeyIndex, "_depth", lambda self, first: max(1, right(self, first) - 1))
 
 
 def _no_own_key(patch: Patch) -> None:
@@ -159,6 +168,8 @@ FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
     ("00 new keys", _nobody_waits),
     ("02", _farthest_first),
     ("02", _local_nodes_for_all),
+    ("02", _old_answers),
+    ("02", _answers_of_others),
     ("80", _any_port),
     ("80", _one_byte_too_long),
     ("81", _one_byte_too_short),

@@ -48,6 +48,15 @@ def test_a_hot_path_does_what_the_declared_packets_say(name: str) -> None:
     _compare(name, 5000)
 
 
+@pytest.mark.parametrize("name", ["02", "80", "83 search"])
+def test_what_is_remembered_to_be_fast_changes_nothing_when_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("core.dht.snapshot._MOST_ANSWERS", 7)
+    monkeypatch.setattr("core.onion.targets._REMEMBERED", 5)
+    _compare(name, 5000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_hot_path_does_so_for_a_hundred_thousand_packets(name: str) -> None:

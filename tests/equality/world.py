@@ -10,7 +10,7 @@ import socket
 from collections import Counter, deque
 from typing import Any, NamedTuple
 
-from core.crypto import KeyPair, SecretKey
+from core.crypto import KeyPair, SecretKey, SharedKeys
 from core.dht import DhtModule
 from core.endpoint import Endpoint, from_text, is_ipv4, prefix_of, to_text
 from core.entropy import SeededEntropy
@@ -30,6 +30,7 @@ from workers.outbox import WorkerOutbox
 ENTRIES = 16  # announce entries of a shard here: few, so that the store is often full
 CHATS = 12
 CHATS_PER_PREFIX = 2
+KEYS = 8  # that a shard keeps where each packet is a batch
 WAITING = 1024  # datagrams of new senders
 WAITING_PER_PREFIX = 64
 
@@ -162,6 +163,8 @@ class World:
             for source in SOURCES
             if (self.options.has_ipv4 if is_ipv4(source) else self.options.has_ipv6)
         ]
+        self.alone = variant % 5 == 4
+        """Whether each packet is a batch, so that no order shows that keys are forgotten."""
         self.hot = [self._hot(shard) for shard in range(count)]
         self.out = [DeclaredOutbox(self._tables) for _ in range(count)]
         self.declared: list[Any] = [self._declared(shard) for shard in range(count)]
@@ -184,7 +187,10 @@ class World:
 
     def _hot(self, shard: int) -> Loop:
         def context(out: WorkerOutbox) -> Context:
-            return self._context(shard, out)
+            made = self._context(shard, out)
+            if self.alone:
+                made.shared_keys = SharedKeys(self.keys.secret, KEYS)
+            return made
 
         def make(made: Context) -> Module:
             if self.role == "dht":
@@ -273,6 +279,7 @@ class World:
     def split(self, cases: list[Case]) -> list[Batch]:
         """Sorts datagrams by the worker and the socket that they reach, at random where a node has
         several; some come by way of the broker, and all that are for no worker's socket."""
+        single: list[Batch] = []
         batches: dict[tuple[int, int, str | None], list[Case]] = {}
         framed = self.chance.random() < 0.2
         for case in cases:
@@ -284,8 +291,11 @@ class World:
             elif lane is not None and self.chance.random() < 0.003:
                 lane = "other"  # a broadcast comes to all sockets
             place = (self._shard_of(case.packet), self.chance.choice(fitting), lane)
-            batches.setdefault(place, []).append(case)
-        return [Batch(*place, cases) for place, cases in batches.items()]
+            if self.alone:
+                single.append(Batch(*place, [case]))
+            else:
+                batches.setdefault(place, []).append(case)
+        return single + [Batch(*place, cases) for place, cases in batches.items()]
 
     def give(self, cases: list[Case]) -> list[tuple[Endpoint, bytes]]:
         """Gives packets to both sides; returns what was sent. Raises Mismatch."""
@@ -296,7 +306,7 @@ class World:
                 self.out[0].begin(case, -1)
                 self.declared[0].handle_packet(b"", case.source, self.now)
         batches = self.split([case for case in cases if case.packet])
-        serving = self.chance.random() < self.patience
+        serving = self.alone or self.chance.random() < self.patience
         for batch in batches:
             self._give_batch(batch)
             if serving:
@@ -315,7 +325,7 @@ class World:
             hot.take(pairs, batch.socket, self.now)
         else:
             hot.read(pairs, batch.socket, batch.lane, self.now)
-        declared.deferring = True
+        declared.deferring = not self.alone
         for case in batch.cases:
             out.begin(case, batch.socket)
             if batch.lane == "other":
