@@ -6,6 +6,8 @@ whose combined key is not at hand waits behind those who are known (`core.misses
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from core.crypto import KeyMiss, SharedKeys
@@ -21,6 +23,8 @@ from workers.outbox import WorkerOutbox
 _BATCHES_A_TURN = 2  # of 64, from one socket, before the others have their turn
 _MISSES_WHEN_BUSY = 4  # new keys after full batches: a quarter of the time that these take
 _MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody waits long
+
+_socket_of = itemgetter(0)  # of a row of `Misses`
 
 Handler = Callable[[bytes, Endpoint, float], None]
 Bug = Callable[[str, int, float], None]
@@ -84,6 +88,7 @@ class Datagrams:
         counts = self.kinds_received
         for _ in range(_BATCHES_A_TURN):
             packets, sources = reader.receive()
+            self.packets += len(packets)
             for packet in packets:
                 counts[packet[0]] += 1
             self._say_in_hand(len(packets))
@@ -100,6 +105,7 @@ class Datagrams:
 
     def take(self, items: Sequence[bytes], socket: int, now: float) -> None:
         """Takes a frame of the broker: source and datagram in turn."""
+        self.packets += len(items) >> 1
         self._run(self._handlers, items[1::2], items[::2], socket, now)
 
     def _run(
@@ -109,12 +115,12 @@ class Datagrams:
         sources: Sequence[bytes],
         socket: int,
         now: float,
+        deferring: bool = True,
     ) -> None:
         """Gives each datagram of a batch to its handler, and lets the answers leave."""
         out = self._out
-        self.packets += len(packets)
         out.begin(socket)
-        self._keys.deferring = True
+        self._keys.deferring = deferring
         for packet, source in zip(packets, sources, strict=False):
             try:
                 handlers[packet[0]](packet, source, now)  # type: ignore[arg-type]  # an Endpoint
@@ -133,17 +139,8 @@ class Datagrams:
         """Computes keys of some new senders and answers them; returns whether more wait."""
         count = _MISSES_WHEN_BUSY if self._full else _MISSES_A_TURN
         self._full = False
-        out = self._out
-        for socket, source, packet in self.misses.take(count):
-            out.begin(socket)
-            try:
-                self._handlers[packet[0]](packet, source, now)
-            except WireError as error:
-                out.drops[f"wire:{error.packet}"] += 1
-            except ProtocolViolation as error:
-                out.drops[error.reason] += 1
-            except Exception:  # the one loop that must outlive any packet
-                self._bug(f"0x{packet[0]:02x}", len(packet), now)
-        out.flush()
+        for socket, rows in groupby(self.misses.take(count), key=_socket_of):
+            _, sources, packets = zip(*rows, strict=True)
+            self._run(self._handlers, packets, sources, socket, now, deferring=False)
         self._say_in_hand(0)
         return bool(self.misses)
