@@ -26,6 +26,7 @@ SAMPLE = 8  # one of so many relayed frames is opened
 BOX_EXTRA = 18  # bytes that a frame is longer sealed than plain: two of length, 16 of the box
 DATA = 16  # first byte of a packet for a link, at least
 AT_ONCE = 200  # handshakes under way; the reference keeps up to 256
+DIALS = 64  # connections that wait for the relay's hello, where many are made
 HANDSHAKE_S = 3.0  # to wait for one at most
 TEMPORARY_KEYS = 512  # key pairs that the connections of the load share
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h
@@ -292,40 +293,44 @@ class RelayLoad:
         return found
 
     def connect_pairs(self, count: int, first: int = 0, timeout: float = 15.0) -> int:
-        """Opens `count` connections and links each with its neighbour; returns how many linked."""
+        """Opens `count` connections and links each with its neighbour; returns how many linked.
+
+        Each asks for its link as soon as it stands: tox-bootstrapd keeps no more than 256 that
+        have not said anything yet, and throws the oldest of them out.
+        """
         temporary(0)
         made: list[Connection] = []
+        waiting = 0  # connections without the relay's hello
         end = time.monotonic() + timeout
-        for i in range(first, first + count):
-            client = self.clients[i]
-            base = int.from_bytes(_entropy.bytes(24), "big")
-            connection = self.open(i, client, self.hello(i, client, base), base)
-            made.append(connection)
-            while len(made) % 16 == 0 and connection.shared is None and time.monotonic() < end:
-                self._greet(made)
-        while time.monotonic() < end and any(c.shared is None for c in made):
-            self._greet(made)
-        partner = {id(c): made[i ^ 1] for i, c in enumerate(made[: count & ~1])}
-        for connection in made[: count & ~1]:
-            if connection.shared is not None:
-                key = PublicKey(partner[id(connection)].client.public)
-                connection.send(connection.frame(b"\x00" + key))
-        while time.monotonic() < end and not all(c.linked for c in made):
+        even = count & ~1
+        while time.monotonic() < end and not self.brake.pulled:
+            while len(made) < count and waiting < DIALS:
+                client = self.clients[first + len(made)]
+                base = int.from_bytes(_entropy.bytes(24), "big")
+                hello = self.hello(first + len(made), client, base)
+                made.append(self.open(first + len(made), client, hello, base))
+                waiting += 1
             for connection in self._ready(0.01):
-                if connection.shared is None:
-                    continue
-                for packet in connection.packets():
-                    if packet[0] == 0x01:
-                        connection.link = packet[1]
-                    elif packet[0] == 0x02:
-                        connection.linked = True
-        self.partner = partner
+                if connection.shared is None and connection.greeted():
+                    waiting -= 1
+                    place = connection.index - first
+                    if place < even:
+                        key = PublicKey(self.clients[first + (place ^ 1)].public)
+                        connection.send(connection.frame(b"\x00" + key))
+                if connection.shared is not None:
+                    self._link(connection)
+            if len(made) == count and all(c.linked for c in made[:even]) and not waiting:
+                break
+        self.partner = {id(c): made[i ^ 1] for i, c in enumerate(made[:even])}
         return sum(c.linked for c in made)
 
-    def _greet(self, made: list[Connection]) -> None:
-        for connection in self._ready(0.01):
-            if connection.shared is None:
-                connection.greeted()
+    @staticmethod
+    def _link(connection: Connection) -> None:
+        for packet in connection.packets():
+            if packet[0] == 0x01:
+                connection.link = packet[1]
+            elif packet[0] == 0x02:
+                connection.linked = True
 
     def start_frames(self, size: int, in_flight: int) -> None:
         """Puts the first frames on the way: `in_flight` from each linked connection."""
