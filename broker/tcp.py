@@ -14,6 +14,7 @@ from typing import Any
 
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
+from broker.tcp_bugs import Bugs
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import Connection, Peer, State
@@ -30,7 +31,8 @@ from core.relay.directory import Directory, Notice
 from core.relay.frames import FORGET, FULL, HELD, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
 from core.relay.limits import HELLO_SIZE, RelayLimits
 
-_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS_BEHIND = _EVENTS | select.EPOLLOUT  # of one that has not taken all its bytes
 _GONE = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_A_TURN = 256
 _WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
@@ -60,6 +62,7 @@ class RelayTcp:
         self.full: dict[int, Connection] = {}
         self.clocks = Clocks()
         self.counts: Counter[str] = Counter()
+        self.bugs = Bugs(self.drops)
         self._admission = Admission(self.limits)
         self._by_fd: dict[int, Connection] = {}
         self._doomed: deque[tuple[Connection, str]] = deque()
@@ -84,7 +87,12 @@ class RelayTcp:
             self.drops["relay_late_commit"] += 1
             return
         if kind == RELAY_COMMIT:
-            apply(self, work, items, now)
+            try:
+                apply(self, work, items, now)
+            except Exception:  # not of one connection: the epoch ends, as when the worker breaks
+                self.bugs.contain(now)
+                self._worker_gone(work, now)
+                self._worker_here(work, now)
             self._bury(now)
         elif kind == RELAY_RESET:
             self.drops["relay_reset"] += 1
@@ -228,19 +236,10 @@ class RelayTcp:
                 if fd in listeners:
                     callers.append(listeners[fd])
                 continue
-            if mask & _GONE:
-                self.close(connection, "relay_gone", now)
-                continue
-            if mask & select.EPOLLOUT and connection.out is not None:
-                self._flush(connection, now)
-            if mask & select.EPOLLIN:
-                connection.readable = True
-                if mask & select.EPOLLRDHUP:
-                    connection.ended = True
-                if connection.state > State.GREETED:
-                    self.works[connection.shard].want(connection)
-                elif connection.state == State.GREETING:
-                    self._greet(connection, now)
+            try:
+                self._on_event(connection, mask, now)
+            except Exception:  # ends this connection alone
+                self.broke(connection, now)
         for listener in callers:
             self.door.accept(listener, now)
         self._bury(now)
@@ -249,6 +248,22 @@ class RelayTcp:
         if self._rest.after(len(ready), self.turn_frames, now) != rested:
             self.hooks.rewatch(self.poll.fileno(), select.EPOLLIN if rested else 0)
         self.turn_frames = 0
+
+    def _on_event(self, connection: Connection, mask: int, now: float) -> None:
+        """Takes what happened to one stream."""
+        if mask & _GONE:
+            self.close(connection, "relay_gone", now)
+            return
+        if mask & select.EPOLLOUT and connection.out is not None:
+            self._flush(connection, now)
+        if mask & select.EPOLLIN:
+            connection.readable = True
+            if mask & select.EPOLLRDHUP:
+                connection.ended = True
+            if connection.state > State.GREETED:
+                self.works[connection.shard].want(connection)
+            elif connection.state == State.GREETING:
+                self._greet(connection, now)
 
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
@@ -356,6 +371,7 @@ class RelayTcp:
                     self.check_level(connection, now)
                 return
             connection.out = bytearray(data[count:])
+            self.poll.modify(connection.fd, _EVENTS_BEHIND)  # tells at once if there is room now
             connection.moved = now  # from here on it is the client that is waited for
         self.check_level(connection, now)
 
@@ -464,6 +480,11 @@ class RelayTcp:
                     other.tell(connection.serial, ROOM)
         if confirmed:
             self.post(self.directory.remove(connection.serial), now)
+
+    def broke(self, connection: Connection, now: float) -> None:
+        """Ends the connection over which the exception came that is being handled."""
+        self.bugs.contain(now)
+        self.close(connection, "relay_bug_closed", now)
 
     def doom(self, connection: Connection, reason: str) -> None:
         """Closes a connection as soon as what is being done with it is done."""

@@ -49,28 +49,35 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> N
         connection = connections.get(serial)
         if connection is None:
             continue
-        if consumed:
-            rest = connection.rest
-            connection.rest = bytes(rest[consumed:]) if consumed < len(rest) else b""
-        frames += received + taken
-        if received:
-            connection.count_received(received)
-            counts["frames_in"] += received
-        if sent:
-            connection.count_sent(sent)
-            counts["frames_out"] += sent
-        if taken:
-            connection.taken(taken)
-        if wait or connection.wait:
-            work.set_wait(connection, wait)
-        if size:
-            tcp.write(connection, view[begin:end], now)
-        elif taken and connection.full:
-            tcp.check_level(connection, now)
+        try:
+            if consumed:
+                rest = connection.rest
+                connection.rest = bytes(rest[consumed:]) if consumed < len(rest) else b""
+            frames += received + taken
+            if received:
+                connection.count_received(received)
+                counts["frames_in"] += received
+            if sent:
+                connection.count_sent(sent)
+                counts["frames_out"] += sent
+            if taken:
+                connection.taken(taken)
+            if wait or connection.wait:
+                work.set_wait(connection, wait)
+            if size:
+                tcp.write(connection, view[begin:end], now)
+            elif taken and connection.full:
+                tcp.check_level(connection, now)
+        except Exception:  # ends this connection alone
+            tcp.broke(connection, now)
     for effect in effects:
         connection = connections.get(effect[1])
-        if connection is not None:
+        if connection is None:
+            continue
+        try:
             _EFFECTS[effect[0]](tcp, connection, effect, now)
+        except Exception:  # ends this connection alone
+            tcp.broke(connection, now)
     for reason, count in drops.items():
         tcp.drops[reason] += count
     tcp.turn_frames += frames

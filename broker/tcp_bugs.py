@@ -1,0 +1,35 @@
+"""An exception that nobody named ends one connection of the relay, and not all of the broker."""
+
+import logging
+import sys
+import traceback
+from collections import Counter, deque
+
+_BUGS = 10  # HOUSE: ten in ten seconds end the process
+_WINDOW_S = 10.0
+_LOGGED = 64  # different ones
+
+log = logging.getLogger("toxmesh.relay")
+
+
+class Bugs:
+    """Counts bugs as `relay_bug`, logs each once, and gives up where they do not end."""
+
+    def __init__(self, drops: Counter[str]) -> None:
+        self._drops = drops
+        self._times: deque[float] = deque(maxlen=_BUGS)
+        self._seen: set[str] = set()
+
+    def contain(self, now: float) -> None:
+        """Notes the exception that is being handled; raises it again if it is the tenth in ten
+        seconds, so that the process ends and a new one begins."""
+        self._drops["relay_bug"] += 1
+        trace = traceback.format_exc()
+        place = trace[-200:]
+        if place not in self._seen and len(self._seen) < _LOGGED:
+            self._seen.add(place)
+            log.error("a bug in the relay's streams (logged once):\n%s", trace)
+        self._times.append(now)
+        error = sys.exc_info()[1]
+        if len(self._times) == _BUGS and now - self._times[0] < _WINDOW_S and error is not None:
+            raise error
