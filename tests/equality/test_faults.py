@@ -195,6 +195,15 @@ def test_a_fault_in_a_hot_path_is_noticed(
         compare(name, COUNT)
 
 
+def test_an_exception_that_no_packet_may_cause_is_a_mismatch(monkeypatch: Patch) -> None:
+    def broken(shared: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+        raise IndexError("this bug")
+
+    monkeypatch.setattr("core.onion.hops.open_sealed", broken)
+    with pytest.raises(Mismatch, match="IndexError: this bug"):
+        compare("80", COUNT)
+
+
 def _no_room_is_room(patch: Patch) -> None:
     patch.setattr("core.relay.shard.has_room", lambda *_: True)
 
