@@ -8,6 +8,8 @@ from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from toxmesh.bench.scenarios.prompt import SHORT_NS, USUAL_NS, take_turns
+
 READY_S = 90.0  # to prepare; 20,000 relay connections to the reference take ten seconds
 POLITE = 10  # nice value of a flood: those who take the time of answers go first
 
@@ -37,7 +39,10 @@ class Gate:
 
 
 class Beside(Generic[T]):
-    """Runs `work(gate)` in a forked process; its return value is the result."""
+    """Runs `work(gate)` in a forked process; its return value is the result.
+
+    One that is `nice` takes what time is left; the others take times, and so get theirs at once.
+    """
 
     def __init__(self, work: Callable[[Gate], T], nice: int = 0) -> None:
         fork = multiprocessing.get_context("fork")
@@ -94,5 +99,6 @@ def _run(
     work: Callable[[Gate], object], gate: Gate, results: "Connection[Any, Any]", nice: int
 ) -> None:
     os.nice(nice)
+    take_turns(USUAL_NS if nice else SHORT_NS)
     results.send(work(gate))
     results.close()

@@ -11,6 +11,7 @@ from toxmesh.bench.scenarios.asking import ASKERS, Askers
 from toxmesh.bench.scenarios.beside import POLITE, Beside
 from toxmesh.bench.scenarios.floods import strangers
 from toxmesh.bench.scenarios.outcome import Outcome, Place
+from toxmesh.bench.scenarios.prompt import prompt
 
 NEW_RATE = 20_000  # new keys a second (the bar of docs/performance.md)
 KNOWN_RATE = 5000  # pings a second of these: a load that is easy for either node alone
@@ -22,7 +23,7 @@ def first_contact(place: Place) -> Outcome:
     seconds = 2 if place.short else 5
     numbers = range(ASKERS, min(len(place.clients), ASKERS + NEW_RATE * seconds))
     flood_seconds = len(numbers) / NEW_RATE
-    with place.start(None, True) as node:
+    with place.start(None, True) as node, prompt():
         outcome = Outcome("first-contact", node.name)
         clients = place.clients
         askers = Askers(node.target, clients, place.sources)

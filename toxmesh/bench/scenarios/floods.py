@@ -12,6 +12,7 @@ from toxmesh.bench.scenarios.beside import Gate
 from toxmesh.bench.traffic import Generator
 
 BREATH = 0.0005  # seconds between two bursts: with fewer calls more can be sent
+WINDOW = 2048  # unanswered pings that keep any node busy
 LAST_S = 0.5  # after the last datagram: for the answers on their way
 _RING = 4096  # datagrams at least
 
@@ -24,6 +25,11 @@ class Flooded:
     answers: int
     seconds: float
     capacity: float = 0.0  # answers a second to a load that waits for answers
+
+    @property
+    def times(self) -> float:
+        """How many times as many as the node answers, alone or now, were sent."""
+        return self.rate / max(self.capacity, self.answers / max(self.seconds, 1e-9), 1.0)
 
     @property
     def rate(self) -> float:
@@ -71,7 +77,7 @@ def overload(
     generator = Generator(target, sources, probes=0)
     ring = ping_ring(generator, clients, range(min(1000, len(clients) // 2)))
     generator.drive(ring, 0x01, once=True, probing=False)
-    alone = generator.drive(ring, 0x01, seconds=2.0, probing=False)
+    alone = generator.drive(ring, 0x01, seconds=2.0, window=WINDOW, probing=False)
     capacity = alone.answers / max(alone.seconds, 1e-9)
     generator.drain()
     gate.wait()

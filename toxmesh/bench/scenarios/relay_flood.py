@@ -12,6 +12,7 @@ from toxmesh.bench.scenarios.asking import ASKERS, Askers
 from toxmesh.bench.scenarios.beside import POLITE, Beside, Gate
 from toxmesh.bench.scenarios.crowd import Crowd
 from toxmesh.bench.scenarios.outcome import Outcome, Place, quantile
+from toxmesh.bench.scenarios.prompt import prompt
 
 PAIRS = 1000
 TEXT = 1400  # bytes of a frame's text, link id included
@@ -132,7 +133,7 @@ def relay_flood(place: Place) -> Outcome:
     """Asks pings at a steady rate while the relay has all it can do."""
     pairs, seconds = (100, 3.0) if place.short else (PAIRS, 10.0)
     pairs = min(pairs, (len(place.clients) - ASKERS) // 2)
-    with place.start(None, True) as node:
+    with place.start(None, True) as node, prompt():
         outcome = Outcome("relay-flood", node.name)
         if node.relay is None:
             outcome.notes.append("it has no relay")

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core import crypto
@@ -36,35 +37,41 @@ class Asks:
 
     rows: list[tuple[float, int, bytes]] = field(default_factory=list)
 
-    def _gaps(self, begin: float, end: float, by_node: bool) -> list[float]:
-        """Returns the waits between requests of the same kind that ended (or not) in the time."""
-        times: dict[tuple[bytes, int], list[float]] = defaultdict(list)
-        for when, node, searched in self.rows:
-            times[searched, node if by_node else 0].append(when)
-        gaps = []
-        for moments in times.values():
-            known = [moment for moment in moments if moment < end]
-            for before, after in itertools.pairwise(known):
-                if after >= begin:
-                    gaps.append(after - before)
-            if known:
-                gaps.append(end - known[-1])  # at least so long
-        return gaps
-
     def lists(self, begin: float) -> int:
         """Returns for how many keys the node has searched before `begin`."""
         return len({searched for when, _, searched in self.rows if when < begin})
 
     def silence(self, begin: float, end: float) -> float:
         """Returns the longest time in which nobody was asked for one of the keys; 20 s is usual."""
-        return max(self._gaps(begin, end, by_node=False), default=float("nan"))
+        times: dict[bytes, list[float]] = defaultdict(list)
+        for when, _, searched in self.rows:
+            times[searched].append(when)
+        return max((max(_gaps(row, begin, end)) for row in times.values()), default=float("nan"))
 
     def checks(self, begin: float, end: float) -> list[float]:
-        """Returns how long each node had to wait to be asked for the same key again; 60 s at most.
+        """Returns for each node of the table how long it waited to be asked for a key again.
 
-        What goes on at `end` counts as it is then: a lower bound.
+        Only nodes count that were asked in their rhythm before `begin`: others are in no list.
         """
-        return sorted(self._gaps(begin, end, by_node=True))
+        times: dict[tuple[int, bytes], list[float]] = defaultdict(list)
+        for when, node, searched in self.rows:
+            times[node, searched].append(when)
+        waits = []
+        for row in times.values():
+            before = [when for when in row if when < begin]
+            usual = [after - one for one, after in itertools.pairwise(before)]
+            if before and begin - before[-1] <= CHECK_S * LATE and any(
+                CHECK_S / LATE <= wait <= CHECK_S * LATE for wait in usual
+            ):
+                waits.append(max(_gaps(row, begin, end)))
+        return waits
+
+
+def _gaps(times: Sequence[float], begin: float, end: float) -> list[float]:
+    """Returns the waits that ended between `begin` and `end`, or have lasted until `end`."""
+    known = [when for when in times if when < end]
+    waits = [after - before for before, after in itertools.pairwise(known) if after >= begin]
+    return [*waits, end - known[-1]] if known else [end - begin]
 
 
 def watch(gate: Gate, node: PublicKey, target: Endpoint) -> Asks:
