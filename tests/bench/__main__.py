@@ -5,14 +5,13 @@
 """
 
 import argparse
-import json
 import os
 import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import bars, clients, guard, scenarios, soak
+from tests.bench import bars, clients, guard, scenarios, soak, soak_each
 from tests.bench.clients import KeptClients
 from tests.bench.nodes import Bootstrapd, Node, NodeError, Toxmesh
 from tests.interop import peers
@@ -150,12 +149,13 @@ def main() -> int:
         args.no_pin = True
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    ways = {"soak": soak.main, "scenarios": scenarios.main, "guard": guard.main, "all": run_all}
+    soaked = soak_each.main if args.load else soak.main
+    ways = {"soak": soaked, "scenarios": scenarios.main, "guard": guard.main, "all": run_all}
     try:
         if args.mode == "table":
             return run_table(args, _loads(args.only))
         return ways[args.mode](args)
-    except (NodeError, PeerMissing, json.JSONDecodeError) as error:
+    except (NodeError, PeerMissing, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
 

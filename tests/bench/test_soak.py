@@ -1,9 +1,14 @@
-"""Full load for twenty seconds: no process keeps growing, no worker dies."""
+"""Load for twenty seconds: no process keeps growing, no worker dies, every drop is counted."""
+
+from collections import Counter
 
 import pytest
 
-from tests.bench import soak
+from tests.bench import soak, soak_each
 from tests.bench.__main__ import arguments
+from tests.bench.soak import Verdict
+from tests.bench.soak_each import LOADS, Account
+from toxmesh.bench.traffic import Result
 
 
 @pytest.mark.process
@@ -28,3 +33,40 @@ def test_a_verdict_names_what_grew_and_what_died() -> None:
     assert verdict.problems()[1:] == ["1 worker restarts"]
     verdict.end = {"dht.0": 30 * mib, "dht.1": 30 * mib}
     assert verdict.grown() == ["dht.1 was not there at the beginning"]
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_no_load_alone_makes_the_node_grow_or_loses_what_nobody_counts() -> None:
+    """Six minutes; `python -m tests.bench soak --load each` is the same for ten minutes each."""
+    args = arguments(["soak", "--load", "each", "--seconds", "20", "--no-pin"])
+    lines: list[str] = []
+    found = soak_each.soak(args, list(LOADS), lines.append)
+    wrong = [line for name, row in found.items() for line in soak_each.problems(name, *row)]
+    assert wrong == [], "\n".join(lines)
+    assert set(found) == set(LOADS)
+
+
+@pytest.mark.process
+def test_one_load_alone_is_balanced() -> None:
+    args = arguments(["soak", "--seconds", "1", "--no-pin", "--sources", "50"])
+    found = soak_each.soak(args, ["ping", "relay 100 B 100x5"], lambda line: None)
+    for _, account in found.values():
+        assert account.sent > 500
+        assert account.balanced, str(account)
+
+
+def test_a_datagram_that_nobody_answers_or_counts_is_a_problem() -> None:
+    account = Account(drops=Counter({"queue_full:query": 40, "relay_ended": 9}), own=10)
+    account.add(Result(1.0, sent=1000, answers=940))
+    assert account.unexplained == 10
+    assert account.balanced
+    assert str(account) == (
+        "1,000 sent = 940 answered + 40 queue_full:query + 10 lost by the load itself "
+        "+ 10 unexplained (besides: 9 relay_ended)"
+    )
+    account.add(Result(1.0, sent=11))
+    verdict = Verdict(answers=940)
+    assert soak_each.problems("ping", verdict, account) == [
+        "ping: 21 datagrams are neither answered nor counted"
+    ]

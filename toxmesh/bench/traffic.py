@@ -7,6 +7,7 @@ own moment, to see how long a node with little to do takes.
 
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ PAUSE = 0.0003  # seconds in which answers gather: waking up for each costs more
 SILENCE = 2.0  # seconds without any answer after which a ring is no longer sent to its end
 MARK = 0.05  # seconds between two looks at what was sent by when
 ANY = 0x100  # in the place of an answer's first byte: whatever comes
+
+_SO_MEMINFO = 55  # linux/socket.h
+_DROPS = 8 * 4  # linux/sock_diag.h: SK_MEMINFO_DROPS, the ninth number
 
 Request: TypeAlias = tuple[bytes, Callable[[bytes], bool]]  # a datagram and the check of its answer
 
@@ -142,6 +146,14 @@ class Generator:
         for probe in self.probes.values():
             probe.sock.close()
 
+    def dropped(self) -> int:
+        """Returns how many answers the kernel threw away as our own sockets were full."""
+        socks = [self.sock, *(probe.sock for probe in self.probes.values())]
+        return sum(
+            struct.unpack_from("=I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64), _DROPS)[0]
+            for sock in socks
+        )
+
     def packets(self, packets: Sequence[bytes]) -> Packets:
         """Makes a ring of the load: datagram i comes from source i modulo their number."""
         return Packets(packets, self.sources, self.target)
@@ -230,10 +242,16 @@ class Generator:
         result.seconds = now - begin
         result.own_cpu = time.process_time() - own
         wait = time.monotonic() + LOST_AFTER
-        while sent > answers + lost and time.monotonic() < wait:
+        asked = [probe for probe in probes.values() if probe.sent_at is not None]
+        while (sent > answers + lost or asked) and time.monotonic() < wait:
             time.sleep(PAUSE)
             while count := receiver.receive():
                 answers += count if kind == ANY else receiver.kinds(count).count(kind)
+            for ready, _ in poll(0):
+                if ready in probes:
+                    self._hear(probes[ready], kind, result)
+            asked = [probe for probe in asked if probe.sent_at is not None]
+        result.unanswered += len(asked)
         result.sent += sent
         result.answers += answers
         result.lost += max(0, sent - answers)
