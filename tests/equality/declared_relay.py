@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
 from core.endpoint import FAMILY_TCP_CLIENT, IP_PORT_SIZE, Endpoint
+from core.entropy import Entropy
 from core.module import Collected, Context
 from core.packets.forwarding import Forwarding
 from core.packets.onion import RETURN1_SIZE, OnionRequest1
@@ -151,9 +152,11 @@ class Waits(Exception):
 class DeclaredRelay:
     """One relay shard: `take` is one input, and what it leads to is read from the attributes."""
 
-    def __init__(self, context: Context, out: Collected) -> None:
+    def __init__(self, context: Context, out: Collected, hellos: Entropy) -> None:
+        """`hellos`: where keys and nonces of handshakes come from; others are of `context`."""
         self.context = context
         self.out = out
+        self._hellos = hellos
         self.connections: dict[int, Connection] = {}
         self.remotes: dict[int, Receiver] = {}
         self.effects: list[tuple[object, ...]] = []
@@ -254,7 +257,7 @@ class DeclaredRelay:
 
     def hello(self, serial: int, data: bytes, private: bool) -> None:
         """Answers a client hello."""
-        keys, entropy = self.context.keys, self.context.entropy
+        keys, entropy = self.context.keys, self._hellos
         try:
             hello = ClientHello.decode(data)
             shared = crypto.precompute(keys.secret, hello.sender)

@@ -74,6 +74,19 @@ class Client:
         return len(box).to_bytes(2, "big") + box
 
 
+class _Drawn(SeededEntropy):
+    """Bytes for hellos, which begin again with each input: how many a shard has drawn for a hello
+    that it then refuses is nobody's business."""
+
+    def __init__(self, seed: str) -> None:
+        super().__init__(f"relay {seed} 0")
+        self._seed = seed
+
+    def begin(self, number: int) -> None:
+        """Goes on with other bytes."""
+        self._random.seed(f"relay {self._seed} {number}")
+
+
 class RelayWorld:
     """A relay shard, its clients and its broker; time is made up."""
 
@@ -87,18 +100,20 @@ class RelayWorld:
         options = NodeOptions(lan_discovery=False, has_ipv6=variant % 3 != 2)
         self.hot_out, self.declared_out = Collected(), Collected()
 
+        self._hellos = (_Drawn(seed), _Drawn(seed))
         def context(out: Collected) -> Context:
-            own = SeededEntropy(f"relay {seed}")
-            return Context(self.keys, master, own, out, options=options)
+            hops = SeededEntropy(f"relay hops {seed}")
+            return Context(self.keys, master, hops, out, options=options)
 
         hot = context(self.hot_out)
         self.hot = RelayShard(
             SharedKeys(self.keys.secret),
-            hot.entropy,
+            self._hellos[0],
             OnionHops(hot).relay_onion_request,
             Forwarding(hot, OnionModule(hot).nodes).relay_forward_request,
         )
-        self.declared = DeclaredRelay(context(self.declared_out), self.declared_out)
+        plain = context(self.declared_out)
+        self.declared = DeclaredRelay(plain, self.declared_out, self._hellos[1])
         self.now = chance.choice((5.0, 7199.0, 50_000.0))
         self._small = chance.choice((0.7, 0.1))  # which part of the data is short
         self._burst = chance.choice((3, 12, 40))  # frames that a client says at once
@@ -356,6 +371,8 @@ class RelayWorld:
         flat_records: list[Any] = []
         declared = self.declared
         declared.begin(self._sequence, self._applied)
+        for entropy in self._hellos:
+            entropy.begin(self._sequence)
         for serial, note in notes:
             declared.note(serial, note)
         for client in records:

@@ -10,7 +10,7 @@ from tests.equality.world import World
 SEED = os.environ.get("TOXMESH_EQUALITY_SEED", "1")
 """Another seed makes other packets; a mismatch names the one that found it."""
 WORLD_SIZE = 1000  # packets for one world
-RELAY_WORLD_SIZE = 4000  # frames for one relay shard
+RELAY_WORLD_SIZE = 2000  # frames for one relay shard
 _SIZES = (1, 1, 2, 5, 13, 33, 64, 90)  # of batches, before they are split among sockets
 
 
