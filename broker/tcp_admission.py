@@ -34,24 +34,22 @@ class Admission:
     def refusal(self, address: bytes, prefix: bytes) -> str | None:
         """Returns why a new connection is refused, or None."""
         limits = self._limits
-        for limit, count, reason in (
-            (limits.per_address, self._by_address.get(address, 0), "relay_per_address"),
-            (limits.per_prefix, self._by_prefix.get(prefix, 0), "relay_per_prefix"),
-            (
-                limits.unconfirmed_per_address,
-                self._unconfirmed_by.get(address, 0),
-                "relay_unconfirmed_per_address",
-            ),
-        ):
-            if limit and count >= limit:
-                return reason
+        count = self._by_address.get(address, 0)
+        if limits.per_address and count >= limits.per_address:
+            return "relay_per_address"
+        if limits.per_prefix and self._by_prefix.get(prefix, 0) >= limits.per_prefix:
+            return "relay_per_prefix"
+        most = limits.unconfirmed_per_address
+        if most and count >= most and self._unconfirmed_by.get(address, 0) >= most:
+            return "relay_unconfirmed_per_address"
         return None
 
     def add(self, connection: Connection) -> Connection | None:
         """Counts a new connection; returns the oldest unconfirmed one if that has to go for it."""
-        _raise(self._by_address, connection.address)
-        _raise(self._by_prefix, connection.prefix)
-        _raise(self._unconfirmed_by, connection.address)
+        address, prefix = connection.address, connection.prefix
+        self._by_address[address] = self._by_address.get(address, 0) + 1
+        self._by_prefix[prefix] = self._by_prefix.get(prefix, 0) + 1
+        self._unconfirmed_by[address] = self._unconfirmed_by.get(address, 0) + 1
         self.unconfirmed[connection.serial] = connection
         if self._limits.unconfirmed and len(self.unconfirmed) > self._limits.unconfirmed:
             return next(iter(self.unconfirmed.values()))
@@ -67,10 +65,6 @@ class Admission:
         self.confirmed(connection)
         _lower(self._by_address, connection.address)
         _lower(self._by_prefix, connection.prefix)
-
-
-def _raise(counts: dict[bytes, int], name: bytes) -> None:
-    counts[name] = counts.get(name, 0) + 1
 
 
 def _lower(counts: dict[bytes, int], name: bytes) -> None:

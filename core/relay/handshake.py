@@ -2,7 +2,17 @@
 
 from typing import NamedTuple
 
-from core.crypto import KeyPair, Nonce, SharedKey, SharedKeys, open_sealed, precompute, seal
+from core.crypto import (
+    KEY_SIZE,
+    NONCE_SIZE,
+    KeyPair,
+    Nonce,
+    SharedKey,
+    SharedKeys,
+    open_sealed,
+    precompute,
+    seal,
+)
 from core.entropy import Entropy
 
 
@@ -29,11 +39,12 @@ def answer_hello(hello: bytes, keys: SharedKeys, entropy: Entropy) -> Accepted |
     plain = open_sealed(shared, hello[32:56], hello[56:])
     if plain is None or len(plain) != 56:
         return None
-    own = KeyPair.generate(entropy)
+    drawn = entropy.bytes(KEY_SIZE + 2 * NONCE_SIZE)
+    own = KeyPair.from_secret(drawn[:KEY_SIZE])
     session = precompute(own.secret, plain[:32])
     if session is None:
         return None
-    send_nonce = Nonce(entropy.bytes(24))
-    nonce = entropy.bytes(24)
+    send_nonce = Nonce(drawn[KEY_SIZE:-NONCE_SIZE])
+    nonce = drawn[-NONCE_SIZE:]
     answer = nonce + seal(shared, nonce, own.public + send_nonce)
     return Accepted(answer, session, Nonce(plain[32:]), send_nonce)
