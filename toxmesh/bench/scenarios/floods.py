@@ -12,6 +12,7 @@ from toxmesh.bench.scenarios.beside import Gate
 from toxmesh.bench.traffic import Generator
 
 BREATH = 0.0005  # seconds between two bursts: with fewer calls more can be sent
+PONG = 0x01
 WINDOW = 2048  # unanswered pings that keep any node busy
 LAST_S = 0.5  # after the last datagram: for the answers on their way
 _RING = 4096  # datagrams at least
@@ -47,9 +48,14 @@ def ping_ring(generator: Generator, clients: Clients, numbers: Sequence[int]) ->
     )
 
 
-def pour(generator: Generator, ring: Packets, rate: float, seconds: float) -> Flooded:
-    """Sends `rate` datagrams a second whatever comes back; what is late is sent at once."""
-    fd, receive = generator.sock.fileno(), generator.receiver.receive
+def pour(
+    generator: Generator, ring: Packets, rate: float, seconds: float, kind: int = PONG
+) -> Flooded:
+    """Sends `rate` datagrams a second whatever comes back; what is late is sent at once.
+
+    Answers are datagrams whose first byte is `kind`: a node also asks those who ask it.
+    """
+    fd, receiver = generator.sock.fileno(), generator.receiver
     position = sent = answers = 0
     begin = now = time.monotonic()
     while now < begin + seconds:
@@ -58,14 +64,14 @@ def pour(generator: Generator, ring: Packets, rate: float, seconds: float) -> Fl
             position = (position + count) % ring.count
             sent += count
             due -= count
-        while count := receive():
-            answers += count
+        while count := receiver.receive():
+            answers += receiver.kinds(count).count(kind)
         if due <= 0:
             time.sleep(max(0.0, now + BREATH - time.monotonic()))
         now = time.monotonic()
     took = now - begin
     while time.monotonic() < now + LAST_S:
-        answers += receive()
+        answers += receiver.kinds(receiver.receive()).count(kind)
         time.sleep(BREATH)
     return Flooded(sent, answers, took)
 
@@ -76,8 +82,8 @@ def overload(
     """Measures how many pings a second are answered, then sends `times` as many."""
     generator = Generator(target, sources, probes=0)
     ring = ping_ring(generator, clients, range(min(1000, len(clients) // 2)))
-    generator.drive(ring, 0x01, once=True, probing=False)
-    alone = generator.drive(ring, 0x01, seconds=2.0, window=WINDOW, probing=False)
+    generator.drive(ring, PONG, once=True, probing=False)
+    alone = generator.drive(ring, PONG, seconds=2.0, window=WINDOW, probing=False)
     capacity = alone.answers / max(alone.seconds, 1e-9)
     generator.drain()
     gate.wait()

@@ -1,14 +1,16 @@
 """Does a packet cost the same with more workers? Then as many cores give as many times the answers.
 
 Where there are only two cores, rates say nothing about sixteen. What can be measured is whether the
-CPU time of a packet stays flat from one worker of each role to eight; the ceiling is computed.
+CPU time of a packet stays flat from one worker of each role to eight. For that every worker must
+have as much as it can take, so datagrams are poured in whatever comes back.
 """
 
 from collections.abc import Sequence
 
 from toxmesh.bench.fakes import Fakes
-from toxmesh.bench.measured import Measured, measure
+from toxmesh.bench.measured import measure
 from toxmesh.bench.relay import RelayLoad
+from toxmesh.bench.scenarios.floods import pour
 from toxmesh.bench.scenarios.outcome import Outcome, Place
 from toxmesh.bench.suite import Suite
 from toxmesh.bench.target import Target
@@ -18,9 +20,12 @@ LOADS = ("ping", "nodes", "onion 0x80", "announce search")
 FRAMES = "relay 1400 B"
 FLAT = 1.1  # bar: CPU of a packet with more workers, as a part of that with one
 KEYS = 1000
-WINDOW = 1024  # unanswered requests: enough for full batches of eight workers
-CONNECTIONS, IN_FLIGHT = 100, 8
+RATE = 400_000  # datagrams a second: more than two cores answer
+TEXT = 1400  # bytes of a relayed frame
+CONNECTIONS, IN_FLIGHT = 400, 8
 CORES = (2, 8, 16, 64)  # machines whose ceiling is computed
+
+Cost = tuple[str, float, float]  # load, CPU microseconds of a packet, packets a second
 
 
 def scale(place: Place) -> Outcome:
@@ -30,13 +35,13 @@ def scale(place: Place) -> Outcome:
     outcome = Outcome("scale", "")
     costs: dict[str, list[float]] = {name: [] for name in (*LOADS, FRAMES)}
     for count in counts:
-        with place.start(f"dht={count},onion={count},relay={count}", False) as node:
+        with place.start(f"dht={count},onion={count},relay={count}", True) as node:
             outcome.node = node.name
-            for row in _rows(place, node, seconds):
-                if row.cpu_us is not None:
-                    costs[row.load].append(row.cpu_us)
-                    outcome.figures[f"{row.load}, {count} workers: CPU us"] = row.cpu_us
-                outcome.figures[f"{row.load}, {count} workers: 1/s"] = row.result.per_second
+            found = datagrams(place, node, seconds) + frames(place, node, seconds)
+            for name, cost, rate in found:
+                costs[name].append(cost)
+                outcome.figures[f"{name}, {count} workers: CPU us"] = cost
+                outcome.figures[f"{name}, {count} workers: 1/s"] = rate
             outcome.rss = node.weigh().rss
     for name, values in costs.items():
         if values:
@@ -45,25 +50,36 @@ def scale(place: Place) -> Outcome:
     return outcome
 
 
-def _rows(place: Place, node: Target, seconds: float) -> list[Measured]:
-    rows = []
+def datagrams(place: Place, node: Target, seconds: float) -> list[Cost]:
+    """Pours datagrams of each kind into a node; what it does not answer costs it nothing."""
+    found = []
     with (
         Fakes(place.clients.node, node.target),
-        Suite(node, place.clients, place.sources, WINDOW).closing() as suite,
+        Suite(node, place.clients, place.sources, 2048).closing() as suite,
     ):
-        rows += [suite.run(name, KEYS, seconds) for name in LOADS]
-    if node.relay is not None:
-        relay = RelayLoad(place.clients, node.relay, place.sources)
-        relay.connect_pairs(CONNECTIONS)
-        relay.frames(TEXT, IN_FLIGHT, seconds / 4)
-        rows.append(
-            measure(node, FRAMES, None, lambda: relay.frames(TEXT, IN_FLIGHT, seconds))
-        )
-        relay.close()
-    return rows
+        for name in LOADS:
+            prepared = suite.prepare(name, KEYS)
+            if prepared.ring is None:
+                continue
+            before = node.weigh().cpu_s
+            flooded = pour(suite.generator, prepared.ring, RATE, seconds, prepared.load.answer)
+            cpu = node.weigh().cpu_s - before
+            suite.generator.drain()
+            answers = max(flooded.answers, 1)
+            found.append((name, 1e6 * cpu / answers, answers / flooded.seconds))
+    return found
 
 
-TEXT = 1400  # bytes of a relayed frame
+def frames(place: Place, node: Target, seconds: float) -> list[Cost]:
+    """Relays frames between pairs; nothing if the node has no relay."""
+    if node.relay is None:
+        return []
+    relay = RelayLoad(place.clients, node.relay, place.sources)
+    relay.connect_pairs(CONNECTIONS)
+    relay.frames(TEXT, IN_FLIGHT, seconds / 4)
+    row = measure(node, FRAMES, None, lambda: relay.frames(TEXT, IN_FLIGHT, seconds))
+    relay.close()
+    return [] if row.cpu_us is None else [(FRAMES, row.cpu_us, row.result.per_second)]
 
 
 def table(costs: dict[str, list[float]], counts: Sequence[int]) -> list[str]:
