@@ -27,6 +27,7 @@ from toxmesh.bench.ring import (
 BUFFER = 4 << 20  # bytes asked of the kernel for each direction
 PROBES = 8  # beside a load
 PROBE_PAUSE = 0.01  # seconds between the requests of a probe: what they cost stays small
+PROBE_SHARE = 0.1  # of a load that is held to a rate, their part at most
 PROBE_PATIENCE = 1.0  # seconds until a probe gives an answer up
 LOST_AFTER = 0.5  # seconds; a request without an answer for so long counts as lost
 PAUSE = 0.0003  # seconds in which answers gather: waking up for each costs more than it does
@@ -185,13 +186,13 @@ class Generator:
         """Sends the ring for `seconds`, or `once` through; at most `window` unanswered at a time.
 
         Answers are datagrams whose first byte is `kind` (ANY: all of them). `take` is given each;
-        a `rate` in datagrams a second holds the load below what the window alone would allow.
+        a `rate` in datagrams a second, probes included, holds the load below what the window
+        alone would allow.
         """
         result = Result()
         rate = min(rate, self.max_rate) if rate and self.max_rate else rate or self.max_rate
         probes = self.probes if probing else {}
-        for probe in self.probes.values():
-            probe.sent_at = None
+        pause = max(PROBE_PAUSE, len(probes) / (PROBE_SHARE * rate)) if rate else PROBE_PAUSE
         fd, receiver, poll, brake = self.sock.fileno(), self.receiver, self.epoll.poll, self.brake
         position = sent = answers = lost = known = 0
         least = 1 if once or rate else min(BATCH // 2, window)  # no call for a handful
@@ -199,6 +200,9 @@ class Generator:
         own = time.process_time()
         begin = next_mark = next_probes = heard_at = now = time.monotonic()
         end = begin + (600.0 if once else seconds)
+        for place, probe in enumerate(self.probes.values()):  # one after the other
+            probe.sent_at = None
+            probe.next_at = begin + place * pause / len(self.probes)
         while now < end and not brake.pulled:
             if once and sent >= ring.count and sent - answers - lost <= 0:
                 break
@@ -206,7 +210,7 @@ class Generator:
             if once:
                 room = min(room, ring.count - sent)
             if rate:
-                room = min(room, int((now - begin) * rate) - sent)
+                room = min(room, int((now - begin) * rate) - sent - result.sent)
             if room >= least:
                 count = ring.send(fd, position, room)
                 position = (position + count) % ring.count
@@ -226,7 +230,7 @@ class Generator:
                             take(receiver.packet(i))
             for ready, _ in poll(0):
                 if ready in probes:
-                    self._hear(probes[ready], kind, result)
+                    self._hear(probes[ready], kind, result, pause)
             if heard < 2 * BATCH:
                 time.sleep(PAUSE)
             now = time.monotonic()
@@ -317,7 +321,8 @@ class Generator:
             probe.sock.sendto(probe.requests[probe.turn][0], self.address)
             result.sent += 1
 
-    def _hear(self, probe: Probe, kind: int, result: Result) -> None:
+    @staticmethod
+    def _hear(probe: Probe, kind: int, result: Result, pause: float = 0.0) -> None:
         now = time.monotonic()
         packet = probe.sock.recv(SLOT)
         if not packet or (kind != ANY and packet[0] != kind) or probe.sent_at is None:
@@ -325,13 +330,15 @@ class Generator:
         if probe.requests[probe.turn][1](packet):
             result.latencies.append(now - probe.sent_at)
             result.answers += 1
-            probe.sent_at, probe.next_at = None, now + PROBE_PAUSE
+            probe.sent_at, probe.next_at = None, now + pause
         else:
             result.wrong += 1
 
     def exchange(self, sock: socket.socket, packet: bytes, kind: int) -> bytes | None:
         """Sends one datagram and returns the answer of `kind`, or None after three tries."""
         for _ in range(3):
+            if self.max_rate:
+                time.sleep(1 / self.max_rate)
             sock.sendto(packet, self.address)
             end = time.monotonic() + 0.4
             while time.monotonic() < end and not self.brake.pulled:
