@@ -110,6 +110,7 @@ class ShardWork:
             connection.listed = connection.waiting_mail = connection.flying = False
             connection.wait = GO_ON
             connection.given = 0
+            connection.keep_rest()
             connection.regive = bool(connection.rest)
             if connection.state in (State.UNCONFIRMED, State.CONFIRMED):
                 self.records.append(connection)

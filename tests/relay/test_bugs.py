@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from core import batch
 from core.relay.frames import RELAY_COMMIT
 from tests.relay.joined import End, Joined
 
@@ -66,6 +67,23 @@ def test_a_commit_that_is_none_begins_a_new_epoch() -> None:
     assert relay.hooks.drops["relay_bug"] == 1
     relay.run()
     assert lives(relay, alice)
+
+
+def test_input_survives_a_commit_that_breaks_at_its_end() -> None:
+    relay = Joined()
+    alice, bob = relay.confirmed(), relay.confirmed()
+    frame = alice.client.frame(PING)
+    alice.socket.sendall(frame[:9])
+    relay.sockets()
+    queue = relay.hooks.sent[0]
+    relay.workers[0].handle(batch.decode(queue.popleft()).items, relay.now)
+    work = relay.tcp.works[0]
+    relay.give(0, RELAY_COMMIT, [work.epoch, work.flying[0].sequence, [], b"", [], "no drops"])
+    assert relay.hooks.drops["relay_bug"] == 1
+    assert lives(relay, bob)  # whose bytes are read to the same place
+    alice.socket.sendall(frame[9:])
+    relay.run()
+    assert alice.take() == [PONG]
 
 
 def test_ten_bugs_in_ten_seconds_end_the_process() -> None:
