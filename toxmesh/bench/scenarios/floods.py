@@ -48,13 +48,8 @@ def ping_ring(generator: Generator, clients: Clients, numbers: Sequence[int]) ->
     )
 
 
-def pour(
-    generator: Generator, ring: Packets, rate: float, seconds: float, kind: int = PONG
-) -> Flooded:
-    """Sends `rate` datagrams a second whatever comes back; what is late is sent at once.
-
-    Answers are datagrams whose first byte is `kind`: a node also asks those who ask it.
-    """
+def pour(generator: Generator, ring: Packets, rate: float, seconds: float) -> Flooded:
+    """Sends `rate` pings a second whatever comes back; what is late is sent at once."""
     fd, receiver = generator.sock.fileno(), generator.receiver
     position = sent = answers = 0
     begin = now = time.monotonic()
@@ -65,13 +60,13 @@ def pour(
             sent += count
             due -= count
         while count := receiver.receive():
-            answers += receiver.kinds(count).count(kind)
+            answers += receiver.kinds(count).count(PONG)
         if due <= 0:
             time.sleep(max(0.0, now + BREATH - time.monotonic()))
         now = time.monotonic()
     took = now - begin
     while time.monotonic() < now + LAST_S:
-        answers += receiver.kinds(receiver.receive()).count(kind)
+        answers += receiver.kinds(receiver.receive()).count(PONG)
         time.sleep(BREATH)
     return Flooded(sent, answers, took)
 
