@@ -171,6 +171,11 @@ def _bench(text: str, asked: Asked) -> int:
         _check_writable(asked.json)
     if asked.pid is not None and not Path(f"/proc/{asked.pid}").exists():
         raise Refused(f"no process has the id {asked.pid}: give that of the node's main process")
+    if not _is_loopback(target):
+        _say(
+            f"warning: this sends up to {options.rate:g} datagrams a second to another machine; "
+            "do so only to a node of your own"
+        )
     with _brake() as brake:
         made = _clients(node, names, options, brake)
         rows = _rows(node, target, made, names, options, asked, brake)
@@ -318,11 +323,6 @@ def _rows(
             raise Refused(f"no relay listens on TCP port {address[1]}: give --tcp-port", UNREACHED)
         _say(f"no relay listens on TCP port {address[1]} (--tcp-port): its loads are left out")
         names = [name for name in names if name not in plan.RELAY]
-    if not _is_loopback(target):
-        _say(
-            f"warning: this sends up to {options.rate:g} datagrams a second to another machine; "
-            "do so only to a node of your own"
-        )
     _raise_descriptors()
     known = KnownProcess(f"{node.host}:{node.port}", target, address, asked.pid)
     rows: list[Measured] = []
