@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _SWEEP_S = 1.0  # how often receivers that are full are looked at
 _PING = b"\x04"
+_GONE_ROWS = 1024  # of connections that are gone: so many pings are kept beside those of the live
 _PINGS_EARLY_S = 0.5  # pings leave together, and their answers come together: each turn costs
 
 Row = tuple[float, int]
@@ -46,6 +47,9 @@ class Clocks:
             if connection is not None and connection.ping_id == pongs[0][2]:
                 break
             pongs.popleft()
+        if len(self.pings) > 2 * len(connections) + _GONE_ROWS:
+            # clients that come and go at 5,000/s would leave 150,000 rows behind in half a minute
+            self.pings = deque(row for row in self.pings if row[1] in connections)
         times = [row[0][0] for row in (hellos, confirms, self.pings, pongs) if row]
         if self.accept_at is not None:
             times.append(self.accept_at)
