@@ -66,9 +66,9 @@ class Guard:
         ]
 
 
-def stored(path: Path = BEST) -> dict[str, float]:
+def stored() -> dict[str, float]:
     """Returns the best ratios that were committed."""
-    content = json.loads(path.read_text())
+    content = json.loads(BEST.read_text())
     return {str(name): float(ratio) for name, ratio in content["ratios"].items()}
 
 

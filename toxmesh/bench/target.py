@@ -1,6 +1,7 @@
 """The node under load: where it is, and what its processes have used up."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +76,20 @@ def cpu_seconds(process: psutil.Process) -> float:
     return ended + (spent / 1e9 if spent else float(times.user + times.system))
 
 
+def weigh(processes: Iterable[psutil.Process]) -> Weight:
+    """Returns what processes have used up; those that are gone are left out."""
+    cpu: dict[str, float] = {}
+    rss: dict[str, int] = {}
+    for process in processes:
+        try:
+            used, size = cpu_seconds(process), process.memory_info().rss
+            name = f"{process.name()}-{process.pid}"
+        except psutil.NoSuchProcess:
+            continue
+        cpu[name], rss[name] = used, size
+    return Weight(cpu, rss)
+
+
 class KnownProcess:
     """A node at an address; with the id of its main process its CPU time and memory can be seen."""
 
@@ -92,13 +107,4 @@ class KnownProcess:
 
     def weigh(self) -> Weight:
         """Returns what the process and those below it have used up, each named with its id."""
-        cpu: dict[str, float] = {}
-        rss: dict[str, int] = {}
-        for process in [] if self._pid is None else tree(self._pid):
-            try:
-                used, size = cpu_seconds(process), process.memory_info().rss
-                name = f"{process.name()}-{process.pid}"
-            except psutil.NoSuchProcess:
-                continue
-            cpu[name], rss[name] = used, size
-        return Weight(cpu, rss)
+        return NOTHING if self._pid is None else weigh(tree(self._pid))

@@ -169,8 +169,7 @@ def _bench(text: str, asked: Asked) -> int:
         raise Refused(str(error), PERMISSION if denied else USAGE) from None
     if asked.json is not None:
         _check_writable(asked.json)
-    if asked.pid is not None and not Path(f"/proc/{asked.pid}").exists():
-        raise Refused(f"no process has the id {asked.pid}: give that of the node's main process")
+    _check_seen(asked.pid)
     if not _is_loopback(target):
         _say(
             f"warning: this sends up to {options.rate:g} datagrams a second to another machine; "
@@ -255,6 +254,20 @@ def _check_writable(path: Path) -> None:
         raise Refused(f"{path} cannot be written: it must be a file in a directory that is there")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise Refused(f"{path} cannot be written: permission denied", PERMISSION)
+
+
+def _check_seen(pid: int | None) -> None:
+    """Refuses a process that is not there, or that this user may not look at."""
+    import psutil
+
+    from toxmesh.bench.target import tree, weigh
+
+    try:
+        seen = pid is None or weigh(tree(pid)).cpu
+    except psutil.AccessDenied:
+        raise Refused(f"this user may not look at process {pid}", PERMISSION) from None
+    if not seen:
+        raise Refused(f"no process has the id {pid}: give that of the node's main process")
 
 
 @contextmanager
