@@ -1,7 +1,7 @@
 """What the broker's loop offers to the relay's TCP side, and what it asks of it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from core.messages import Message
@@ -41,7 +41,7 @@ class BrokerHooks(Protocol):
         """Returns how many frames may be sent to a relay shard now; 0 for one that is down."""
         ...
 
-    def send_frame(self, shard: int, kind: int, items: list[Any]) -> int:
+    def send_frame(self, shard: int, kind: int, items: Sequence[Any]) -> int:
         """Sends a frame (kinds 10-19) and returns its sequence; LocalError without credit."""
         ...
 
@@ -50,7 +50,7 @@ class TcpSide(Protocol):
     """The relay's TCP side as the broker's loop sees it."""
 
     def handle_frame(
-        self, shard: int, generation: int, kind: int, items: list[Any], now: float
+        self, shard: int, generation: int, kind: int, items: Sequence[Any], now: float
     ) -> None:
         """Takes a frame (kinds 10-19) from a relay worker."""
         ...

@@ -6,6 +6,7 @@ import select
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
@@ -104,7 +105,7 @@ class Broker:
         lane = self._relay_lane(shard)
         return 0 if lane is None or lane.outlet is None else lane.outlet.credit
 
-    def send_frame(self, shard: int, kind: int, items: list[Any]) -> int:
+    def send_frame(self, shard: int, kind: int, items: Sequence[Any]) -> int:
         """Sends a frame to a relay shard and returns its sequence."""
         lane = self._relay_lane(shard)
         if lane is None or lane.outlet is None or kind not in RELAY_KINDS:

@@ -79,7 +79,7 @@ class RelayTcp:
     # What the broker's loop calls
 
     def handle_frame(
-        self, shard: int, generation: int, kind: int, items: list[Any], now: float
+        self, shard: int, generation: int, kind: int, items: Sequence[Any], now: float
     ) -> None:
         """Takes a commit (or a reset) from a relay worker."""
         work = self.works.get(shard)

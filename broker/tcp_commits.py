@@ -1,5 +1,6 @@
 """How a commit of a relay worker changes the broker's records: whole, and in its order."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker.tcp_connection import Connection, State
@@ -24,7 +25,7 @@ _OOB_RECEIVE = b"\x07"
 _LINK_BYTES = [bytes((number,)) for number in range(256)]
 
 
-def apply(tcp: "RelayTcp", work: "ShardWork", items: list[Any], now: float) -> None:
+def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) -> None:
     """Applies a commit of the present epoch.
 
     First the rows (input consumed, nonces moved on, bytes written), then the effects. Connections

@@ -5,6 +5,7 @@ A frame is a msgpack array `[VERSION, kind, generation, sequence, socket, items]
 `socket` is the index of the UDP socket the datagrams came to (0 for other kinds).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -29,10 +30,12 @@ class Frame(NamedTuple):
     generation: int
     sequence: int
     socket: int
-    items: list[Any]
+    items: tuple[Any, ...]  # lists inside are tuples too
 
 
-def encode(kind: int, generation: int, sequence: int, socket: int, items: list[Any]) -> bytes:
+def encode(
+    kind: int, generation: int, sequence: int, socket: int, items: Sequence[Any]
+) -> bytes:
     """Returns the bytes of one frame; `items` may hold bytes, memoryviews, numbers and lists."""
     return _pack((VERSION, kind, generation, sequence, socket, items))  # type: ignore[no-any-return]
 
@@ -40,12 +43,13 @@ def encode(kind: int, generation: int, sequence: int, socket: int, items: list[A
 def decode(data: bytes) -> Frame:
     """Reads one frame. Raises WireError for anything else."""
     try:
-        version, kind, generation, sequence, socket, items = msgpack.unpackb(data, raw=False)
+        parts = msgpack.unpackb(data, raw=False, use_list=False)
+        version, kind, generation, sequence, socket, items = parts
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise WireError("frame", f"not a frame of six parts: {type(error).__name__}") from None
     if version != VERSION:
         raise WireError("frame", f"version {version} is not {VERSION}")
-    if not isinstance(items, list):
+    if not isinstance(items, tuple):
         raise WireError("frame", "items are not a list")
     return Frame(kind, generation, sequence, socket, items)
 
@@ -55,17 +59,13 @@ def rows(messages: list[Message]) -> list[Any]:
     return [(MESSAGE_NUMBERS[type(row)], tuple(row)) for row in messages]
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
-
-
-def messages(items: list[Any]) -> list[Message]:
+def messages(items: Sequence[Any]) -> list[Message]:
     """Reads the items of a MESSAGES frame. Raises WireError for an unknown or misshapen one."""
     result: list[Message] = []
     for item in items:
         try:
             number, fields = item
-            result.append(MESSAGE_TYPES[number](*(_frozen(field) for field in fields)))
+            result.append(MESSAGE_TYPES[number](*fields))
         except (KeyError, TypeError, ValueError):
             raise WireError("message", f"{str(item)[:40]} is not a known message") from None
     return result

@@ -13,7 +13,7 @@ import select
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import zmq
@@ -51,7 +51,7 @@ log = logging.getLogger("toxmesh.worker")
 class Desk(Protocol):
     """What an adapter gets beside the context: the way to the broker."""
 
-    def send_frame(self, kind: int, items: list[Any]) -> None:
+    def send_frame(self, kind: int, items: Sequence[Any]) -> None:
         """Sends a frame of kinds 10-19 to the broker; never dropped while the broker lives."""
         ...
 
@@ -111,7 +111,7 @@ class Host:
         self._stopped = False
         self._exit: int | None = None
         # Modules have these or not; whoever has none is not asked.
-        self._handle_frame: Callable[[int, list[Any], float], None] | None = self._optional(
+        self._handle_frame: Callable[[int, Sequence[Any], float], None] | None = self._optional(
             "handle_frame"
         )
         self._snapshot: Callable[[], dict[str, Any]] | None = self._optional("snapshot")
@@ -166,7 +166,7 @@ class Host:
             self.out.begin(origin)
             self._guard("message", 0, self.module.handle_message, message, now)
         self.out.flush()
-        self.out.pump()
+        self.out.pump(now)
         self._balance(now)
         if self._handled:
             self._acknowledge(now)
@@ -311,6 +311,9 @@ class Host:
         when = self.module.next_timer()
         if when is not None and when < until and self._connected:
             until = when
+        due = self.out.due
+        if due is not None:
+            until = min(until, due)
         if self._handled:
             until = min(until, self._acknowledge_by or now + _ACK_S)
         if self._withheld_since is not None:
@@ -365,7 +368,7 @@ class Host:
                 continue
             box.connect(Outlet(self._zmq, peer.path, start.generation, peer.generation))
             self._names[peer.generation] = name
-            box.pump()
+            box.pump(time.monotonic())
         newest = max(self._names, default=0)
         for generation in [row for row in self._handled if row < newest]:
             if generation not in self._names:

@@ -1,7 +1,7 @@
 """Where a worker's modules put their effects: straight into send slots, and into mailboxes."""
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from core.link.frames import Mailbox
@@ -116,15 +116,21 @@ class WorkerOutbox:
         else:
             self.mailbox(name).put(number, message, self._origin)
 
-    def send_frame(self, kind: int, items: list[Any]) -> None:
+    def send_frame(self, kind: int, items: Sequence[Any]) -> None:
         """Sends a frame of kinds 10-19 to the broker."""
         self.mailbox(BROKER).put_frame(kind, items)
 
-    def pump(self) -> None:
+    def pump(self, now: float) -> None:
         """Sends what was told, as far as the receivers keep up."""
         for box in self.mailboxes.values():
             if len(box):
-                box.pump()
+                box.pump(now)
+
+    @property
+    def due(self) -> float | None:
+        """When what was told should be sent, or None if nothing waits for its time."""
+        times = [due for box in self.mailboxes.values() if (due := box.due) is not None]
+        return min(times, default=None)
 
     @property
     def congested(self) -> bool:

@@ -1,5 +1,6 @@
 """The relay worker: one input frame of the broker in, one commit out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from core.dht.snapshot import NodeSnapshot
@@ -39,7 +40,7 @@ class RelayWorker:
         if not isinstance(message, TableFull | TableChange | TableWanted):
             self.out.drops["relay_message"] += 1
 
-    def handle_frame(self, kind: int, items: list[Any], now: float) -> None:
+    def handle_frame(self, kind: int, items: Sequence[Any], now: float) -> None:
         """Answers an input with its commit; with a reset if it broke over it."""
         if kind != RELAY_INPUT:
             self.out.drops["relay_frame_kind"] += 1

@@ -8,13 +8,14 @@ broker's queues). ZeroMQ's high-water mark would drop or lose the tail unseen (l
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
 import zmq
 
 from core import batch
-from core.messages import Message
+from core.messages import MESSAGE_NUMBERS, Bootstrap, Message, TableChange, TableFull
 from core.module import LocalError
 from core.wire import WireError
 
@@ -26,6 +27,10 @@ Context: TypeAlias = "zmq.Context[zmq.Socket[bytes]]"
 
 _PART = 256  # messages in one frame at most
 _PART_BYTES = 1 << 20  # and about as many bytes
+_GATHERED = 64  # messages that go at once whatever is on its way
+_GATHER_S = 0.001  # fewer wait so long after the last frame: one of 8 messages costs as 20 of these
+_TABLES = frozenset(MESSAGE_NUMBERS[row] for row in (TableFull, TableChange, Bootstrap))
+_WEIGHT = 2048  # bytes of any other message at most: all but tables fit into a datagram
 _DRAIN = 64  # frames taken in one turn at most
 
 
@@ -93,7 +98,7 @@ class Outlet:
         """How many frames were sent and not acknowledged."""
         return self._sequence - self._acknowledged
 
-    def send(self, kind: int, items: list[Any], socket: int = 0) -> int:
+    def send(self, kind: int, items: Sequence[Any], socket: int = 0) -> int:
         """Sends a frame and returns its sequence. Raises LocalError without credit."""
         if self._sequence - self._acknowledged >= self._window:
             raise LocalError("a frame was sent without credit")
@@ -117,17 +122,16 @@ class Outlet:
 
 def _weight(row: tuple[int, tuple[Any, ...]]) -> int:
     """Estimates the bytes of a message row: tables weigh more than the rest."""
-    weight = 8
-    for field in row[1]:
-        if isinstance(field, bytes | str):
-            weight += len(field)
-        elif isinstance(field, tuple):
-            weight += 128 * len(field)
-    return weight
+    if row[0] not in _TABLES:
+        return _WEIGHT
+    return _WEIGHT + sum(128 * len(field) for field in row[1] if isinstance(field, tuple))
 
 
 class Mailbox:
     """Messages for one shard of another role: a bounded queue in front of its outlet.
+
+    A lone message leaves at once. While a frame is on its way, messages gather for a millisecond or
+    until they are 64, since much of what a message costs is its frame.
 
     The queue outlives the process behind it: what was not yet sent goes to the successor. When it
     is full the oldest message goes, counted `told_full:<role>`, as do messages for a shard that is
@@ -140,8 +144,9 @@ class Mailbox:
         self._drops = drops
         self._limit = limit
         self._rows: deque[tuple[int, tuple[int, tuple[Any, ...]]]] = deque()  # origin, row
-        self._frames: deque[tuple[int, list[Any]]] = deque()
+        self._frames: deque[tuple[int, Sequence[Any]]] = deque()
         self._parts: deque[tuple[int, int]] = deque()  # sequence, messages in that frame
+        self._gather_until = 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -168,13 +173,14 @@ class Mailbox:
             self._rows.popleft()
             self._drops[f"told_full:{self._role}"] += 1
 
-    def put_frame(self, kind: int, items: list[Any]) -> None:
+    def put_frame(self, kind: int, items: Sequence[Any]) -> None:
         """Appends a whole frame for this incarnation of the receiver; never dropped while it lives.
 
         Whoever calls this bounds it: the relay answers each frame it was given with one of its own.
         """
         self._frames.append((kind, items))
-        self.pump()
+        if self.outlet is not None:
+            self._pump_frames(self.outlet)
 
     def connect(self, outlet: Outlet | None) -> None:
         """Puts a successor (or nobody, for now) behind the queue."""
@@ -188,14 +194,23 @@ class Mailbox:
             self._frames.clear()  # else: answers to a sender that was not announced here yet
         self.outlet = outlet
 
-    def pump(self) -> None:
-        """Sends as much as the credit allows."""
+    @property
+    def due(self) -> float | None:
+        """When what has gathered should be sent, or None if nothing waits for its time."""
+        if not self._rows or self.outlet is None or self.outlet.credit <= 0:
+            return None
+        return self._gather_until
+
+    def pump(self, now: float) -> None:
+        """Sends what has gathered, as much as the credit allows."""
         outlet = self.outlet
         rows = self._rows
-        frames = self._frames
-        while frames and outlet is not None and outlet.credit > 0:
-            outlet.send(*frames.popleft())
-        while rows and outlet is not None and outlet.credit > 0:
+        if outlet is None:
+            return
+        self._pump_frames(outlet)
+        if outlet.in_flight and len(rows) < _GATHERED and now < self._gather_until:
+            return
+        while rows and outlet.credit > 0:
             part: list[tuple[int, tuple[Any, ...]]] = []
             weight = 0
             first = rows[0][0]
@@ -207,12 +222,18 @@ class Mailbox:
             for _ in part:
                 rows.popleft()
             self._parts.append((outlet.send(batch.MESSAGES, part, first + 1), len(part)))
+            self._gather_until = now + _GATHER_S
+
+    def _pump_frames(self, outlet: Outlet) -> None:
+        frames = self._frames
+        while frames and outlet.credit > 0:
+            outlet.send(*frames.popleft())
 
     def acknowledged(self, sequence: int) -> None:
-        """Learns that the receiver has handled frames, and sends more."""
+        """Learns that the receiver has handled frames; whole frames that waited for it leave."""
         if self.outlet is None:
             return
         self.outlet.acknowledged(sequence)
         while self._parts and self._parts[0][0] <= sequence:
             self._parts.popleft()
-        self.pump()
+        self._pump_frames(self.outlet)

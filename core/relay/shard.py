@@ -6,7 +6,7 @@ itself, and only UDP datagrams of onion and forward requests leave it by another
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from core.crypto import MAC_SIZE, SharedKeys
@@ -45,7 +45,7 @@ _LOOK_BYTES = 1 << 20  # of input whose pauses end together, for one commit: a f
 Effect = tuple[Any, ...]
 
 
-def _rows(flat: list[Any], fields: int) -> Iterator[tuple[Any, ...]]:
+def _rows(flat: Sequence[Any], fields: int) -> Iterator[tuple[Any, ...]]:
     part = iter(flat)
     return zip(*([part] * fields), strict=False)
 
@@ -91,7 +91,7 @@ class RelayShard:
     def __len__(self) -> int:
         return len(self.sessions)
 
-    def handle(self, items: list[Any], now: float) -> list[Any] | None:
+    def handle(self, items: Sequence[Any], now: float) -> list[Any] | None:
         """Takes an input and returns the items of its commit.
 
         None if the input belongs to an epoch that this shard has given up. An exception that comes

@@ -53,7 +53,7 @@ def test_credit_ends_until_the_receiver_acknowledges(line: Line) -> None:
     with pytest.raises(LocalError):
         line.to_them.send(batch.DATAGRAMS, [])
     frames = [next_frame(line.theirs) for _ in range(WINDOW)]
-    assert frames[0] == batch.Frame(batch.DATAGRAMS, 1, 1, 3, [b"a", b"b"])
+    assert frames[0] == batch.Frame(batch.DATAGRAMS, 1, 1, 3, (b"a", b"b"))
     line.to_us.acknowledge(frames[2].sequence)
     answer = next_frame(line.ours)
     assert answer.kind == ACK
@@ -70,7 +70,7 @@ def test_ten_thousand_messages_to_a_busy_receiver_arrive_in_order_or_are_counted
     box.connect(line.to_them)
     for i in range(10_000):
         box.put(4, Candidate(i.to_bytes(4, "big"), b""))
-        box.pump()
+        box.pump(0.0)
     assert line.to_them.in_flight == WINDOW
     assert box.congested
     found = []
@@ -79,6 +79,7 @@ def test_ten_thousand_messages_to_a_busy_receiver_arrive_in_order_or_are_counted
         found += [int.from_bytes(row[0], "big") for row in batch.messages(frame.items)]
         line.to_us.acknowledge(frame.sequence)
         box.acknowledged(next_frame(line.ours).items[0])
+        box.pump(1.0)
     assert found == sorted(found)
     assert len(found) + line.drops["told_full:dht"] == 10_000
     assert line.drops["told_full:dht"] > 0
@@ -94,12 +95,12 @@ def test_what_was_on_its_way_to_a_dead_receiver_is_counted_and_the_rest_goes_to_
     box.connect(Outlet(context, f"{tmp_path}/b", 1, 2))
     for i in range(2000):
         box.put(4, Candidate(i.to_bytes(4, "big"), b""))
-        box.pump()
+        box.pump(0.0)
     waiting = len(box)
     box.connect(None)
     assert line.drops["told_lost:onion"] == 2000 - waiting > 0
     box.connect(Outlet(context, f"{tmp_path}/c", 1, 3))
-    box.pump()
+    box.pump(0.0)
     count = 0
     for _ in range(WINDOW):
         frame = next_frame(successor)
@@ -110,15 +111,39 @@ def test_what_was_on_its_way_to_a_dead_receiver_is_counted_and_the_rest_goes_to_
     context.term()
 
 
+def test_a_lone_message_leaves_at_once_and_others_gather_behind_it(line: Line) -> None:
+    box = Mailbox("onion", line.drops)
+    box.connect(line.to_them)
+
+    def tell(count: int, now: float) -> int:
+        """Puts messages and returns how many frames there are then."""
+        for _ in range(count):
+            box.put(4, Candidate(b"", b""))
+        box.pump(now)
+        return line.to_them.in_flight
+
+    assert tell(1, 5.0) == 1
+    assert tell(10, 5.0002) == 1
+    assert box.due == pytest.approx(5.001)
+    assert tell(0, 5.0011) == 2  # a millisecond after the one before
+    assert box.due is None
+    assert tell(63, 5.0012) == 2
+    assert tell(1, 5.0012) == 3  # 64 need not wait
+    assert tell(1, 5.0013) == 3
+    line.to_them.acknowledged(3)
+    assert tell(0, 5.0013) == 1  # nothing was on its way
+    assert [len(next_frame(line.theirs).items) for _ in range(4)] == [1, 10, 64, 1]
+
+
 def test_whole_frames_go_before_messages_and_wait_for_credit(line: Line) -> None:
     box = Mailbox("broker", line.drops)
     box.connect(line.to_them)
     for i in range(WINDOW + 2):
         box.put_frame(10, [i])
-    assert [next_frame(line.theirs).items for _ in range(WINDOW)] == [[0], [1], [2], [3]]
+    assert [next_frame(line.theirs).items for _ in range(WINDOW)] == [(0,), (1,), (2,), (3,)]
     assert not box.idle
     box.acknowledged(WINDOW)
-    assert [next_frame(line.theirs).items for _ in range(2)] == [[4], [5]]
+    assert [next_frame(line.theirs).items for _ in range(2)] == [(4,), (5,)]
 
 
 def test_bytes_that_are_no_frame_are_counted(line: Line, tmp_path: Path) -> None:

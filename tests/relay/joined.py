@@ -2,7 +2,7 @@
 
 import socket
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from broker.hooks import Handler
@@ -52,7 +52,7 @@ class Hooks:
         queue = self.sent.get(shard)
         return 0 if queue is None else 4 - len(queue)
 
-    def send_frame(self, shard: int, kind: int, items: list[Any]) -> int:
+    def send_frame(self, shard: int, kind: int, items: Sequence[Any]) -> int:
         self._sequence += 1
         self.sent[shard].append(batch.encode(kind, 1, self._sequence, 0, items))
         return self._sequence
@@ -238,7 +238,7 @@ class Joined:
         except ZeroDivisionError:  # a bug that a test has put in
             self.hooks.drops["bug"] += 1
         kind = RELAY_COMMIT
-        items: list[Any] | None = commit
+        items: Sequence[Any] | None = commit
         if commit is None and worker.newly_broken():
             kind, items = RELAY_RESET, [worker.epoch]
         if self.killer is not None and self.killer(shard, "after"):
@@ -249,7 +249,7 @@ class Joined:
             self.give(shard, kind, items)
         return True
 
-    def give(self, shard: int, kind: int, items: list[Any]) -> None:
+    def give(self, shard: int, kind: int, items: Sequence[Any]) -> None:
         """Gives a frame of a worker to the broker, through the codec."""
         frame = batch.decode(batch.encode(kind, 1, 1, 0, items))
         self.tcp.handle_frame(shard, 1, kind, frame.items, self.now)

@@ -1,5 +1,6 @@
 """A bug in the broker's half ends the connection it met, and nothing else."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_bug_over_a_row_or_an_effect_ends_its_connection() -> None:
     alice, bob, carol = relay.confirmed(), relay.confirmed(), relay.confirmed()
     give = relay.give
 
-    def break_two(shard: int, kind: int, items: list[Any]) -> None:
+    def break_two(shard: int, kind: int, items: Sequence[Any]) -> None:
         assert bob.connection is not None
         assert carol.connection is not None
         rows, effects = items[2], items[4]

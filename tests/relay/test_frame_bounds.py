@@ -1,5 +1,6 @@
 """No input and no commit is greater than a frame between processes may be, whatever clients do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ def test_an_inbox_of_tiny_frames_counts_what_they_become(monkeypatch: pytest.Mon
     inputs: list[int] = []
     send = relay.hooks.send_frame
 
-    def record(shard: int, kind: int, items: list[Any]) -> int:
+    def record(shard: int, kind: int, items: Sequence[Any]) -> int:
         inputs.append(len(batch.encode(kind, 1, 1, 0, items)))
         return send(shard, kind, items)
 
@@ -43,7 +44,7 @@ def test_pauses_that_end_together_do_not_end_in_one_commit(
     commits: list[int] = []
     give = relay.give
 
-    def record(shard: int, kind: int, items: list[Any]) -> None:
+    def record(shard: int, kind: int, items: Sequence[Any]) -> None:
         commits.append(len(batch.encode(kind, 1, 1, 0, items)))
         give(shard, kind, items)
 

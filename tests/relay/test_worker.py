@@ -1,5 +1,6 @@
 """The worker's adapter: one input in, one commit out, and hops that leave by UDP."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ from workers.relay import RelayWorker, create
 
 class Desk:
     def __init__(self) -> None:
-        self.frames: list[tuple[int, list[Any]]] = []
+        self.frames: list[tuple[int, Sequence[Any]]] = []
 
-    def send_frame(self, kind: int, items: list[Any]) -> None:
+    def send_frame(self, kind: int, items: Sequence[Any]) -> None:
         self.frames.append((kind, items))
 
 

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Echo:
         self.out = context.out
         self.desk = desk
         self.heard: list[Message] = []
-        self.frames: list[tuple[int, list[Any]]] = []
+        self.frames: list[tuple[int, Sequence[Any]]] = []
         self.timers: list[float] = []
         self.next: float | None = 0.0
 
@@ -52,7 +52,7 @@ class Echo:
         if isinstance(message, Candidate) and len(message.endpoint) == 16:
             self.out.send(Endpoint(message.endpoint), b"\x00told")
 
-    def handle_frame(self, kind: int, items: list[Any], now: float) -> None:
+    def handle_frame(self, kind: int, items: Sequence[Any], now: float) -> None:
         self.frames.append((kind, items))
         self.desk.send_frame(kind + 1, items)
 
@@ -164,12 +164,12 @@ def test_answers_leave_on_the_udp_socket_and_two_frames_have_one_acknowledgement
     stage.connect()
     stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00one"])
     stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00odd", stage.source, b"\x00two"])
-    assert stage.frame_at(stage.broker, ACK).items == [2]
+    assert stage.frame_at(stage.broker, ACK).items == (2,)
     assert [stage.client.recv(100) for _ in range(2)] == [b"\x00one", b"\x00two"]
     assert stage.host.out.drops == {"wire:Echo": 1}
     began = time.monotonic()
     stage.from_broker.send(batch.DATAGRAMS, [stage.source, b"\x00three"])
-    assert stage.frame_at(stage.broker, ACK).items == [3]  # a lone one a moment later
+    assert stage.frame_at(stage.broker, ACK).items == (3,)  # a lone one a moment later
     assert time.monotonic() - began < 0.5
 
 
@@ -180,7 +180,7 @@ def test_a_frame_of_somebody_who_is_still_unknown_is_acknowledged_when_it_is(
     stage.until(lambda: stage.module.heard)
     assert stage.module.timers == []  # nobody can be told anything yet
     stage.connect()
-    assert stage.frame_at(stage.other, ACK).items == [1]
+    assert stage.frame_at(stage.other, ACK).items == (1,)
     assert stage.module.heard == [Candidate(b"early", b"")]
     assert len(stage.module.timers) == 1
 
@@ -198,7 +198,7 @@ def test_messages_go_to_others_and_to_itself_and_to_nobody_but_counted(stage: St
 def test_relay_frames_are_answered_to_the_broker(stage: Stage) -> None:
     stage.connect()
     stage.from_broker.send(10, [1, b"x"])
-    assert stage.frame_at(stage.broker, 11).items == [1, b"x"]
+    assert stage.frame_at(stage.broker, 11).items == (1, b"x")
     stage.from_broker.send(9, [])
     stage.from_broker.send(batch.MESSAGES, [[60_000, []]])
     stage.until(lambda: sum(stage.host.out.drops.values()) == 2)
@@ -217,7 +217,7 @@ def test_a_frame_of_a_new_broker_is_answered_to_it_and_not_to_the_one_before(
     stage.until(lambda: stage.module.frames)
     peer = Peer("broker", "broker", 0, 9, f"{stage.folder}/new")
     stage.host._note(Note("topology", Topology(tables, {("broker", 0): peer}).to_body(), ()))
-    assert stage.frame_at(new, 11).items == [1, b"x"]
+    assert stage.frame_at(new, 11).items == (1, b"x")
 
 
 def test_a_receiver_that_is_behind_makes_the_worker_take_less_but_not_for_long(

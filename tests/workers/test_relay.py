@@ -1,5 +1,6 @@
 """What a relay worker makes of messages that are meant for others."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +17,9 @@ class Desk:
     """Takes the frames of a worker."""
 
     def __init__(self) -> None:
-        self.frames: list[tuple[int, list[Any]]] = []
+        self.frames: list[tuple[int, Sequence[Any]]] = []
 
-    def send_frame(self, kind: int, items: list[Any]) -> None:
+    def send_frame(self, kind: int, items: Sequence[Any]) -> None:
         self.frames.append((kind, items))
 
 
