@@ -16,14 +16,18 @@ from toxmesh.bench.measured import Measured, figures_of_frames
 from toxmesh.bench.plan import ALL, FRAMES, HANDSHAKES, Options
 from toxmesh.bench.ring import source_address
 from toxmesh.bench.suite import FRESH_LOAD, NAMES, RATE, RATE_LOAD
-from toxmesh.bench.traffic import Result
+from toxmesh.bench.traffic import Brake, Result
 
 QUICK = [name for name in ALL if name != "relay 1400 B 1000x2"]  # 1,000 connections take a while
+
+ONE_SOURCE = ("ping", "onion 0x8e", "data to route", "announce store")
 
 
 def _run(node: Node, made: KeptClients) -> None:
     with node:
         rows = one_node(node, made, QUICK, Options((20,), 0.3, 50))
+        alone = list(plan.run(node, made, ONE_SOURCE, Options((20,), 0.1, sources=1), Brake()))
+    assert all(row.result.answers > 20 and not row.result.wrong for row in alone)
     assert [row.load for row in rows] == QUICK
     for row in rows:
         assert row.result.answers > 20, row.plain()

@@ -324,7 +324,7 @@ class Suite:
         sources = self.generator.sources
         ring = Packets(
             packets,
-            [sources[i % keys % len(sources)] for i in range(count)],
+            [sources[i % keys % len(sources)] for i in range(count)] if sources else (),
             self.generator.target,
         )
         self._announce_probes(load)
