@@ -9,8 +9,8 @@ from collections import Counter, deque
 
 from core.endpoint import Endpoint, prefix_of
 
-CAPACITY = 1024  # 32 ms of multiplications at 31 us each
-SHARE = 64  # a sixteenth of all, for one /24 or /64
+CAPACITY = 4096  # 0.13 s of multiplications at 31 us each
+SHARE = 64  # for one /24 or /64
 
 Waiting = tuple[int, Endpoint, bytes]
 """One datagram as it came: index of its socket, source, bytes."""
