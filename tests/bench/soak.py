@@ -22,6 +22,7 @@ from toxmesh.bench.traffic import Result
 
 KEYS = 1000  # client keys of the mixed load
 ANNOUNCED_S = 120.0  # how often the announces get fresh ping ids, as those of clients do
+CONNECTIONS, IN_FLIGHT = 100, 5  # of relayed frames
 FRAMES_S, HANDSHAKES_S = 10.0, 1.0  # what the relay's load does in turn
 BASE_SHARE = 0.2  # of the whole time: two minutes of ten
 GROWTH, GROWTH_BYTES = 0.05, 2 << 20  # the bound on RSS: 5 % + 2 MiB
@@ -128,12 +129,12 @@ def _frames(node: Node, made: KeptClients, args: argparse.Namespace, queue: Resu
     total = Result()
     load = RelayLoad(made, address, args.sources)
     # other clients than those of the handshakes: a relay keeps a client's newest connection alone
-    load.connect_pairs(args.connections, first=2 * KEYS)
+    load.connect_pairs(CONNECTIONS, first=2 * KEYS)
     size = 1400
     while time.monotonic() < end:
         slice_end = min(end, time.monotonic() + FRAMES_S)
-        load.start_frames(size, args.in_flight)
-        total.sent += args.connections * args.in_flight
+        load.start_frames(size, IN_FLIGHT)
+        total.sent += CONNECTIONS * IN_FLIGHT
         while time.monotonic() < slice_end:
             load.pump(total, 0.01)
             total.latencies.clear()
@@ -146,7 +147,7 @@ def _frames(node: Node, made: KeptClients, args: argparse.Namespace, queue: Resu
         size = 1500 - size
     left = len(load.connections)
     load.close()
-    queue.put(("frames", total.sent, total.answers if left == args.connections else 0))
+    queue.put(("frames", total.sent, total.answers if left == CONNECTIONS else 0))
 
 
 def soak(args: argparse.Namespace, say: Callable[[str], None]) -> Verdict:
