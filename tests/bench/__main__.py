@@ -7,6 +7,7 @@
 import argparse
 import os
 import resource
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--without-ours", action="store_true", help="the reference alone")
     parser.add_argument("--quick", action="store_true", help="1 and 1,000 keys, a second each")
     parser.add_argument("--workers", default="", help="of our node (its own default)")
+    parser.add_argument(
+        "--node-options", default="", help="of the table: more options of `toxmesh run`"
+    )
     parser.add_argument("--sources", type=int, default=1000, help="source addresses, one in a /24")
     parser.add_argument("--window", type=int, default=256, help="unanswered requests at a time")
     parser.add_argument("--no-pin", action="store_true", help="leaves the cores to the kernel")
@@ -74,7 +78,7 @@ def run_table(args: argparse.Namespace, names: Sequence[str]) -> int:
     if args.against == "bootstrapd":
         nodes.append(Bootstrapd(peers.bootstrapd(), made, core))
     if not args.without_ours:
-        nodes.append(Toxmesh(made, core, args.workers))
+        nodes.append(Toxmesh(made, core, args.workers, tuple(shlex.split(args.node_options))))
     versions = {node.name: node.peer.version for node in nodes if isinstance(node, Bootstrapd)}
     rows: list[Measured] = []
     for node in nodes:

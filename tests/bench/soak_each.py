@@ -30,8 +30,8 @@ DRIVE_S = 5.0  # of one call, so that nothing piles up in the load
 PREPARED_S = 60.0  # to wait at most until a load can begin
 UNEXPLAINED = 0.0005  # share of what was sent that other traffic of the node may blur
 UNEXPLAINED_LEAST = 20
-REMARKS = frozenset({"dht_no_room", "relay_ended"})
-"""Reasons that count no unanswered request: a sender that the table has no room for, and streams
+REMARKS = frozenset({"dht_no_room", "dht_candidate_too_many", "relay_ended"})
+"""Reasons that count no unanswered request: a sender that the table does not take, and streams
 that came to their end."""
 LOADS = tuple(name for name in plan.ALL if name not in (FRESH_LOAD, RATE_LOAD))
 """All loads but two: new keys for minutes take a flood, which is a scenario; and pings at a rate
