@@ -14,14 +14,14 @@ MAX_BROKERS = 16  # one reads what three workers answer, and one role has 64
 ROLES = ("dht", "onion", "relay")
 
 
-_MOST_RELAYS = 3  # of a relayed frame's CPU the one broker takes a quarter (docs/performance.md)
+_MOST_RELAYS = 2  # a frame costs the one broker 4.4 us then, and each relay 3.3 (performance.md)
 
 
 def default_workers(cores: int | None = None) -> Mapping[str, int]:
     """Returns how many workers each role gets, from the cores that this process may use.
 
     With the broker they are as many as there are cores, so that each has one of its own, and four
-    processes at least. Relays: one for four cores, three at most, for the one broker that has all
+    processes at least. Relays: one for four cores, two at most, for the one broker that has all
     TCP keeps no more of them busy. The rest is shared by dht and onion, whose shards share nothing;
     an odd one is for onion, since each answer of a client's search passes it three times.
     """

@@ -172,11 +172,11 @@ def test_default_counts_follow_the_cores() -> None:
         4: (1, 1, 1),
         5: (1, 2, 1),
         8: (2, 3, 2),
-        16: (6, 6, 3),
-        64: (30, 30, 3),
+        16: (6, 7, 2),
+        64: (30, 31, 2),
     }
     assert all(1 + sum(default_workers(cores).values()) == cores for cores in range(4, 130))
-    assert default_workers(10_000) == {"dht": MAX_WORKERS, "onion": MAX_WORKERS, "relay": 3}
+    assert default_workers(10_000) == {"dht": MAX_WORKERS, "onion": MAX_WORKERS, "relay": 2}
 
 
 def test_what_show_prints_is_a_file_that_gives_the_same_settings(tmp_path: Path) -> None:

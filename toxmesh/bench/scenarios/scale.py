@@ -83,7 +83,8 @@ def table(costs: dict[str, list[float]], counts: Sequence[int]) -> list[str]:
     for name, values in costs.items():
         if values:
             cells = [name, *(f"{value:.1f}" for value in values)]
-            cells += [f"{cores * 1e6 / max(values):,.0f}" for cores in CORES]
+            ceilings = [f"{cores * 1e6 / max(values):,.0f}" for cores in CORES]
+            cells += ceilings if name != FRAMES else ["one broker"] * len(CORES)
             lines.append("| " + " | ".join(cells) + " |")
     lines.append(
         "the rates are computed, not measured: cores / CPU of the dearest column, every core busy "
