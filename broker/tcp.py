@@ -89,7 +89,9 @@ class RelayTcp:
         if kind == RELAY_COMMIT:
             try:
                 apply(self, work, items, now)
-            except Exception:  # not of one connection: the epoch ends, as when the worker breaks
+            except Exception:  # a bug that no one connection can be blamed for must not end all:
+                # the shard begins anew from the records, as when its worker dies. It is counted
+                # and logged (`Bugs`), and the tenth in ten seconds ends the broker.
                 self.bugs.contain(now)
                 self._worker_gone(work, now)
                 self._worker_here(work, now)
@@ -238,7 +240,8 @@ class RelayTcp:
                 continue
             try:
                 self._on_event(connection, mask, now)
-            except Exception:  # ends this connection alone
+            except Exception:  # whatever a stranger's bytes bring about ends his stream, counted
+                # and logged (`Bugs`), and not the streams of all others in this process
                 self.broke(connection, now)
         for listener in callers:
             self.door.accept(listener, now)

@@ -69,7 +69,8 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
                 tcp.write(connection, view[begin:end], now)
             elif taken and connection.full:
                 tcp.check_level(connection, now)
-        except Exception:  # ends this connection alone
+        except Exception:  # a bug over one stream ends that one (counted, logged: `Bugs`): its
+            # nonces may have moved on in part, so it cannot go on; all others in the commit can
             tcp.broke(connection, now)
     for effect in effects:
         connection = connections.get(effect[1])
@@ -77,7 +78,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
             continue
         try:
             _EFFECTS[effect[0]](tcp, connection, effect, now)
-        except Exception:  # ends this connection alone
+        except Exception:  # as above: what an effect of one client breaks is that client's alone
             tcp.broke(connection, now)
     for reason, count in drops.items():
         tcp.drops[reason] += count

@@ -151,7 +151,8 @@ def _direct_backend() -> _Backend | None:
         if len(shared) != KEY_SIZE or len(nonce) != NONCE_SIZE or size > _SCRATCH_SIZE - MAC_SIZE:
             raise ValueError("wrong size of key, nonce or text")
         box(scratch, plain, size, nonce, shared)
-        return window[: size + MAC_SIZE]  # type: ignore[no-any-return]  # cffi has no types
+        sealed: bytes = window[: size + MAC_SIZE]
+        return sealed
 
     def open_(shared: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
         size = len(sealed)
@@ -161,19 +162,22 @@ def _direct_backend() -> _Backend | None:
             return None
         if unbox(scratch, sealed, size, nonce, shared):
             return None
-        return window[: size - MAC_SIZE]  # type: ignore[no-any-return]  # cffi has no types
+        plain: bytes = window[: size - MAC_SIZE]
+        return plain
 
     def agree(secret: bytes, public: bytes) -> SharedKey | None:
         if len(secret) != KEY_SIZE or len(public) != KEY_SIZE:
             return None
         if beforenm(product, public, secret):
             return None
-        return product_window[:]  # type: ignore[no-any-return]  # cffi has no types
+        shared: SharedKey = product_window[:]
+        return shared
 
     def public_half(secret: bytes) -> PublicKey:
         if len(secret) != KEY_SIZE or multiply_base(product, secret):
             raise ValueError("wrong size of secret key")
-        return product_window[:]  # type: ignore[no-any-return]  # cffi has no types
+        half: PublicKey = product_window[:]
+        return half
 
     backend = _Backend(seal, open_, agree, public_half)
     return backend if _same_bytes(backend, _BINDINGS) else None

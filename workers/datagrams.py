@@ -8,7 +8,7 @@ whose combined key is not at hand waits behind those who are known (`core.misses
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.crypto import KeyMiss, SharedKeys
 from core.endpoint import Endpoint
@@ -103,7 +103,7 @@ class Datagrams:
         if self._in_hand is not None:
             self._in_hand.set(count + len(self.misses))
 
-    def take(self, items: Sequence[bytes], socket: int, now: float) -> None:
+    def take(self, items: Sequence[Any], socket: int, now: float) -> None:
         """Takes a frame of the broker: source and datagram in turn."""
         self.packets += len(items) >> 1
         self._run(self._handlers, items[1::2], items[::2], socket, now)
@@ -112,7 +112,7 @@ class Datagrams:
         self,
         handlers: list[Handler],
         packets: Sequence[bytes],
-        sources: Sequence[bytes],
+        sources: Sequence[Endpoint],
         socket: int,
         now: float,
         deferring: bool = True,
@@ -123,9 +123,9 @@ class Datagrams:
         self._keys.deferring = deferring
         for packet, source in zip(packets, sources, strict=False):
             try:
-                handlers[packet[0]](packet, source, now)  # type: ignore[arg-type]  # an Endpoint
+                handlers[packet[0]](packet, source, now)
             except KeyMiss:
-                self.misses.put(socket, Endpoint(source), packet)
+                self.misses.put(socket, source, packet)
             except WireError as error:
                 out.drops[f"wire:{error.packet}"] += 1
             except ProtocolViolation as error:

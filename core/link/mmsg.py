@@ -67,7 +67,7 @@ class Receiver(Protocol):
     full: bool
     """Whether the last batch was a full one, so that there may be more."""
 
-    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the Endpoint of each one's source.
 
         Those that are empty or too long for a slot are left out and counted.
@@ -136,7 +136,7 @@ class BatchReceiver:
         self._none = ffi.NULL
         self.full = False
 
-    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the source of each."""
         count = self._call(self._fd, self._headers, BATCH, socket.MSG_DONTWAIT, self._none)
         if count <= 0:
@@ -152,11 +152,11 @@ class BatchReceiver:
         return packets, sources
 
     def _sift(
-        self, packets: list[bytes], sources: tuple[bytes, ...], sizes: list[int]
-    ) -> tuple[list[bytes], list[bytes]]:
+        self, packets: list[bytes], sources: tuple[Endpoint, ...], sizes: list[int]
+    ) -> tuple[list[bytes], list[Endpoint]]:
         """Leaves out what is empty or was cut off."""
         good_packets: list[bytes] = []
-        good_sources: list[bytes] = []
+        good_sources: list[Endpoint] = []
         flags = self._memory.flags[: len(sizes)].tolist()
         for packet, source, size, flag in zip(packets, sources, sizes, flags, strict=True):
             if not size:
@@ -254,15 +254,15 @@ def _wait_writable(fd: int, wait_ms: int) -> bool:
     return bool(poll.poll(wait_ms))
 
 
-def _to_endpoint(address: Any) -> bytes:
+def _to_endpoint(address: Any) -> Endpoint:
     """Turns what recvfrom says into the bytes of an Endpoint."""
     if len(address) == 2:
         packed = socket.inet_aton(address[0])
-        return struct.pack("=H", 2) + struct.pack("!H4s8x", address[1], packed)
+        return Endpoint(struct.pack("=H", 2) + struct.pack("!H4s8x", address[1], packed))
     host, port, flow, scope = address
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     head = struct.pack("=H", 10) + struct.pack("!HI16s", port, flow, packed)
-    return head + struct.pack("=I", scope)
+    return Endpoint(head + struct.pack("=I", scope))
 
 
 def _from_endpoint(endpoint: bytes) -> tuple[Any, ...]:
@@ -282,10 +282,10 @@ class SingleReceiver:
         self._drops = drops
         self.full = False
 
-    def receive(self) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the source of each."""
         packets: list[bytes] = []
-        sources: list[bytes] = []
+        sources: list[Endpoint] = []
         for count in range(BATCH):
             try:
                 packet, _, flags, address = self._socket.recvmsg(SLOT_SIZE, 0, socket.MSG_DONTWAIT)

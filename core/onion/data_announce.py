@@ -53,12 +53,7 @@ class DataAnnounces:
         if not MIN_REQUEST <= len(packet) <= MAX_REQUEST:
             raise ProtocolViolation("data_announce_size")
         requester = packet[1:33]
-        shared = self._shared.sender(requester)
-        if shared is None:
-            raise ProtocolViolation("weak_key")
-        plain = open_sealed(shared, packet[33:57], packet[57:])
-        if plain is None:
-            raise ProtocolViolation("data_announce_not_opened")
+        shared, plain = self._open(packet[1:], "data_announce_not_opened")
         body = plain[:-8]
         if packet[0] == STORE_REQUEST:
             body = self._open_store(body)
@@ -77,13 +72,17 @@ class DataAnnounces:
         key = body[:32]
         if len(body) < 32 + 24 + 16 + _STORE_HEAD:
             raise ProtocolViolation("data_store_size")
-        shared = self._shared.sender(key)
+        return key + self._open(body, "data_store_not_opened")[1]
+
+    def _open(self, data: bytes, reason: str) -> tuple[SharedKey, bytes]:
+        """Opens key, nonce and box; returns the combined key with the sender, and the text."""
+        shared = self._shared.sender(data[:32])
         if shared is None:
             raise ProtocolViolation("weak_key")
-        plain = open_sealed(shared, body[32:56], body[56:])
+        plain = open_sealed(shared, data[32:56], data[56:])
         if plain is None:
-            raise ProtocolViolation("data_store_not_opened")
-        return key + plain
+            raise ProtocolViolation(reason)
+        return shared, plain
 
     def handle_asked(self, asked: DataAsked, now: float) -> None:
         """Answers a request whose data key this shard owns."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +48,7 @@ def free_port() -> int:
     raise NodeError("no port is free for UDP and TCP at once")
 
 
-class Node:
+class Node(ABC):
     """One node under test: our own or the reference's; a context manager that stops it."""
 
     name = ""
@@ -87,9 +88,9 @@ class Node:
     ) -> None:
         self.stop()
 
+    @abstractmethod
     def start(self) -> None:
         """Starts the node and waits until it answers."""
-        raise NotImplementedError
 
     def _spawn(
         self,

@@ -83,7 +83,7 @@ Accounts: TypeAlias = "multiprocessing.Queue[Account | None]"  # None: the load 
 
 
 def _drops(node: Toxmesh) -> Counter[str]:
-    time.sleep(SETTLED_S)
+    time.sleep(SETTLED_S)  # a real node in real time: nothing says that a heartbeat is newer
     totals = node.status()["totals"]
     assert isinstance(totals, dict)
     return Counter(totals["drops"])

@@ -165,6 +165,7 @@ class Loop:
             self.drops[f"wire:{error.packet}"] += 1
         except ProtocolViolation as error:
             self.drops[error.reason] += 1
-        except Exception:  # whatever it is, it is the finding
+        except Exception:  # as in the worker's loop, which this stands for; `_bug` keeps the trace,
+            # and the comparison fails with it
             self._bug("call", 0, 0.0)
         self.out.flush()

@@ -4,6 +4,7 @@ A case has a name that says what is wrong with it, so that a mismatch explains i
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from typing import NamedTuple, Protocol
 
@@ -98,7 +99,7 @@ def broken(packet: bytes, chance: random.Random, low: int, high: int) -> tuple[b
             return few, f"{len(few)} bytes left"
 
 
-class Maker:
+class Maker(ABC):
     """Makes packets of one kind: about half of them are valid."""
 
     kind: int
@@ -178,12 +179,13 @@ class Maker:
             name += f", {how}"
         return Case(packet, source, f"{self.kind:02x} {name}")
 
+    @abstractmethod
     def make(self) -> tuple[bytes, Endpoint, str]:
         """Makes a packet that was not changed on its way."""
-        raise NotImplementedError
 
     def learn(self, sent: list[tuple[Endpoint, bytes]]) -> None:
-        """Takes what the last packets led to."""
+        """Takes what the last packets led to; most kinds have no use for it."""
+        del sent
 
 
 class PingMaker(Maker):

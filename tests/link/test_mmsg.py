@@ -88,7 +88,6 @@ def test_what_cannot_be_sent_is_counted_and_the_rest_leaves(pair: Pair) -> None:
     assert all(reason.startswith("send_error:") for reason in drops)
 
 
-@pytest.mark.skipif(mmsg.BACKEND != "mmsg", reason="no sendmmsg here")
 def test_a_full_socket_delays_a_batch_once_and_the_brokers_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from core.crypto import KeyMiss
 from core.endpoint import Endpoint
+from core.entropy import SeededEntropy
 from core.onion import OnionModule
 from tests.onion.client import Client, Hop
 from tests.onion.node import START, Node, address
@@ -61,16 +62,23 @@ def forget(module: OnionModule) -> None:
     module.shared._old.clear()
 
 
+def drawn(module: OnionModule) -> object:
+    """Returns how far the module's source of chance is."""
+    entropy = module.context.entropy
+    assert isinstance(entropy, SeededEntropy)
+    return entropy._random.getstate()
+
+
 def nothing_happened(node: Node, packet: bytes, source: Endpoint) -> None:
     """Gives a datagram while new keys wait: only KeyMiss comes of it."""
     module = node.shards[0]
-    state = (module.snapshot(), module.context.entropy._random.getstate())  # type: ignore[attr-defined]
+    state = (module.snapshot(), drawn(module))
     drops = dict(node.drops)
     module.shared.deferring = True
     with pytest.raises(KeyMiss):
         module.handle_packet(packet, source, LATE)
     module.shared.deferring = False
-    assert state == (module.snapshot(), module.context.entropy._random.getstate())  # type: ignore[attr-defined]
+    assert state == (module.snapshot(), drawn(module))
     assert node.drops == drops
     assert node.settle(LATE) == []
 

@@ -4,6 +4,7 @@ A load makes request number `i` of a client whose answers come to `home`, and ch
 it. Layouts: docs/packets.md.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ def _nonce() -> Nonce:
 
 
 @dataclass
-class Load:
+class Load(ABC):
     """Requests of one kind."""
 
     clients: Clients
@@ -42,13 +43,13 @@ class Load:
     answer: int = 0  # first byte of the answers
     keyed: bool = True  # whether the number of client keys makes a difference
 
+    @abstractmethod
     def request(self, i: int, client: Client, home: Endpoint) -> bytes:
         """Makes request `i` of `client`, which listens at `home`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, i: int, client: Client, packet: bytes) -> bool:
         """Tells whether `packet` is what request `i` of `client` asked for."""
-        raise NotImplementedError
 
     def probe(
         self, i: int, client: Client, home: Endpoint
