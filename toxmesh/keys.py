@@ -139,14 +139,19 @@ def generate(path: Path, force: bool = False) -> KeyPair:
     return pair
 
 
-def bring(source: Path, path: Path, force: bool = False) -> KeyPair:
-    """Copies the keys of tox-bootstrapd or of another node from `source` to `path`."""
+def read_other(source: Path) -> KeyPair:
+    """Reads the keys of tox-bootstrapd, tox-node or another node of ours, whoever owns the file."""
     handle = _open(source, make=False)
     try:
         data = _read(handle, source)
     finally:
         os.close(handle)
-    pair = _key_pair(data, source, _OR_OTHER)
+    return _key_pair(data, source, _OR_OTHER)
+
+
+def bring(source: Path, path: Path, force: bool = False) -> KeyPair:
+    """Copies the keys of tox-bootstrapd or of another node from `source` to `path`."""
+    pair = read_other(source)
     _store(pair, path, force)
     return pair
 

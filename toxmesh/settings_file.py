@@ -31,6 +31,7 @@ from toxmesh import nodes
 from toxmesh.nodes import BootstrapNode
 from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_workers
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
+from toxmesh.web.address import parse as parse_http
 
 MAX_MOTD = 255  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH, less its final NUL
 MAX_LISTEN = 16  # addresses, and TCP ports: each pair of both is one listening socket
@@ -91,6 +92,7 @@ class Model(BaseModel):
     relay_connections: Limit = 20_000
     relay_per_address: Limit = 64
     relay_per_prefix: Limit = 256
+    http: StrictStr = "127.0.0.1:9745"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     workers: WorkersTable = Field(default_factory=WorkersTable)
@@ -165,6 +167,12 @@ class Model(BaseModel):
         if any(ord(letter) < 32 and letter != "\n" for letter in value):
             raise ValueError("must not contain control characters")
         return value
+
+    @field_validator("http")
+    @classmethod
+    def _http_is_an_address(cls, value: str) -> str:
+        address = parse_http(value)
+        return "" if address is None else str(address)
 
     @model_validator(mode="after")
     def _something_is_served(self) -> "Model":
@@ -433,10 +441,10 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
     """Returns a value as TOML; JSON's texts, numbers and lists are TOML's as well."""
     if isinstance(value, tuple | list):
-        rows = [_toml(row) for row in value]
+        rows = [toml_value(row) for row in value]
         if len(", ".join(rows)) > 60:
             return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
         return f"[{', '.join(rows)}]"
@@ -456,7 +464,7 @@ def as_toml(loaded: Loaded) -> str:
             return f"# {path[-1]} = the first free port of {first}-{last}  # {origin}"
         if isinstance(value, BootstrapNode):
             value = str(value)
-        return f"{path[-1]} = {_toml(value)}  # {origin}"
+        return f"{path[-1]} = {toml_value(value)}  # {origin}"
 
     rows = {
         "state_dir": settings.state_dir,
@@ -470,6 +478,7 @@ def as_toml(loaded: Loaded) -> str:
         "relay_per_prefix": settings.relay_per_prefix,
         "dispatch": settings.dispatch,
         "brokers": settings.brokers,
+        "http": settings.http or "off",
         "log_level": settings.log_level,
         "log_format": settings.log_format,
         "bootstrap": tuple(str(node) for node in settings.bootstrap),
