@@ -15,6 +15,7 @@ from typing import Any
 from core.link.child import Peer, Start
 from core.link.descriptors import Channel, ChannelClosed
 from core.link.in_hand import InHand
+from toxmesh import activation
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
 QUIET_S = 1.6  # a heartbeat is late; if most are, it is the machine that halts
@@ -54,7 +55,7 @@ MOVES: dict[tuple[State, str], State] = {
 
 def environment() -> dict[str, str]:
     """Returns the environment of children: this one's, and the way to our packages."""
-    result = dict(os.environ)
+    result = {name: os.environ[name] for name in os.environ if name not in activation.VARIABLES}
     root = str(Path(__file__).resolve().parent.parent)
     if root not in site.getsitepackages():
         known = result.get("PYTHONPATH")

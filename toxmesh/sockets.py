@@ -1,4 +1,7 @@
-"""The node's sockets: bound once by the supervisor, kept while broker and workers come and go."""
+"""The node's sockets: bound once by the supervisor, kept while broker and workers come and go.
+
+Or handed over by the service manager (`toxmesh.activation`), which keeps them beyond the node.
+"""
 
 import errno
 import ipaddress
@@ -11,6 +14,7 @@ from core import endpoint
 from core.link import dispatch
 from core.link.dispatch import KernelQueue, Lane
 from core.slots import SlotTable
+from toxmesh.activation import Inherited
 from toxmesh.settings import PORT_RANGE
 
 _BUFFER = 4 << 20  # bytes; the kernel gives less where net.core.rmem_max says so
@@ -39,12 +43,21 @@ class NodeSockets:
     """Kernel dispatch: the sockets of each lane, one for each of `udp` and in that order."""
     readers: list[list[socket.socket]] = field(default_factory=list)
     """Several brokers: the sockets of each one but the first, in the order of `udp`."""
+    spares: dict[socket.socket, list[socket.socket]] = field(default_factory=dict)
+    """Handed over: further sockets of the same address as one of `udp`, in their group's order."""
 
     def close(self) -> None:
         """Closes all of them."""
         self._close_groups()
         for row in self.udp + self.tcp:
             row.close()
+        self._close_spares()
+
+    def _close_spares(self) -> None:
+        for rows in self.spares.values():
+            for row in rows:
+                row.close()
+        self.spares = {main: [] for main in self.spares}
 
     def _close_groups(self) -> None:
         for rows in [*self.lanes.values(), *self.readers]:
@@ -54,10 +67,14 @@ class NodeSockets:
         self.readers = []
 
     def _join(self, main: socket.socket) -> socket.socket:
-        """Binds one more socket to the address of `main`. Raises OSError.
+        """Returns one more socket with the address of `main`: handed over, else bound now.
 
         `main` was bound alone, which fails where another process has the port; now it is shared.
+        The kernel lets one user's sockets share an address, never two users': where the manager
+        (root) opened it, it has to open all of them. Raises OSError.
         """
+        if self.spares.get(main):
+            return self.spares[main].pop(0)
         main.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         host, port = main.getsockname()[:2]
         return _bind(socket.SOCK_DGRAM, host, port, shared=True)
@@ -78,7 +95,14 @@ class NodeSockets:
                     dispatch.attach(main, code)
         except OSError as error:
             self._close_groups()
+            if self.spares and error.errno == errno.EADDRINUSE:
+                return (
+                    f"UDP port {self.udp_port} was opened by another user: its .socket unit needs"
+                    " ReusePort=yes and, for each address,"
+                    f" {1 + len(dispatch.lanes(tables))} equal lines of ListenDatagram="
+                )
             return (error.strerror or "it is not supported").lower()
+        self._close_spares()
         return ""
 
     def share_among_brokers(self, count: int) -> None:
@@ -86,6 +110,8 @@ class NodeSockets:
 
         Raises BindError where the system cannot do that.
         """
+        if self.spares:
+            self._read_alone(count)
         try:
             for _ in range(count - 1):
                 self.readers.append([])
@@ -97,6 +123,25 @@ class NodeSockets:
             raise BindError(
                 f"{count} brokers cannot share UDP port {self.udp_port} ({reason}); set brokers = 1"
             ) from None
+
+    def _read_alone(self, count: int) -> None:
+        """Lets the first of several sockets that were handed over have all datagrams.
+
+        The manager keeps the others open, where nobody would read what the kernel gives them.
+        """
+        if count > 1:
+            raise BindError(
+                f"brokers = {count} cannot share the UDP sockets of a .socket unit; set brokers = 1"
+            )
+        for main, others in self.spares.items():
+            if main.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+                with suppress(OSError):  # bound alone: then there is no group, and no program
+                    dispatch.attach(main, dispatch.program({}))
+            elif others:
+                raise BindError(
+                    f"UDP port {self.udp_port} was handed over several times without ReusePort=yes"
+                )
+        self._close_spares()
 
     def kernel_queues(self) -> list[tuple[str, str, KernelQueue]]:
         """Returns the name of the reader (as in `status`), the class ("" for all) and the queue."""
@@ -141,15 +186,7 @@ def _bind(
         if version == 6:
             row.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_DGRAM:
-            for plain, forced in (
-                (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
-                (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
-            ):
-                row.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
-                with suppress(OSError):  # past rmem_max, for a user that may
-                    row.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
-            if version == 4:
-                row.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # LAN discovery
+            _prepare(row)
         else:
             row.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT alone
         if shared:
@@ -162,6 +199,19 @@ def _bind(
         row.close()
         raise
     return row
+
+
+def _prepare(udp: socket.socket) -> None:
+    """Gives a UDP socket its buffers, and leave to broadcast."""
+    for plain, forced in (
+        (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
+        (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
+    ):
+        udp.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        with suppress(OSError):  # past rmem_max, for a user that may
+            udp.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+    if udp.family == socket.AF_INET:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # LAN discovery
 
 
 def _explain(error: OSError, kind: socket.SocketKind, host: str, port: int) -> str:
@@ -205,16 +255,66 @@ def _bind_all(
     return rows
 
 
+def _check_agreement(
+    given: Inherited,
+    listen: tuple[str, ...] | None,
+    udp_port: int | None,
+    tcp_ports: tuple[int, ...] | None,
+) -> None:
+    """Raises BindError where settings say otherwise than what was handed over."""
+    rows = {"UDP": (given.udp, None if udp_port is None else {udp_port} - {0})}
+    rows["TCP"] = (given.tcp, None if tcp_ports is None else set(tcp_ports))
+    for name, (handed, wanted) in rows.items():
+        ports = {row.getsockname()[1] for row in handed}
+        if handed and wanted is not None and ports != wanted:
+            said = ", ".join(map(str, sorted(wanted))) or "off"
+            raise BindError(
+                f"the settings have {name} port {said}, and {name} port"
+                f" {', '.join(map(str, sorted(ports)))} was handed over by the .socket unit;"
+                " leave the ports out of the settings"
+            )
+        for row in handed:
+            if listen and row.getsockname()[0] not in listen:
+                raise BindError(
+                    f"the .socket unit hands over {name} on {row.getsockname()[0]}, and the"
+                    f" settings listen on {', '.join(listen)} alone; leave `listen` out of them"
+                )
+
+
+def _take(given: Inherited, result: NodeSockets) -> None:
+    """Makes what was handed over the node's own; of an address's UDP sockets the first is read."""
+    mains: dict[str, socket.socket] = {}
+    for row in given.udp:
+        _prepare(row)
+        main = mains.setdefault(row.getsockname()[0], row)
+        if main is row:
+            result.udp.append(row)
+            result.spares[row] = []
+        else:
+            result.spares[main].append(row)
+        result.udp_port = row.getsockname()[1]
+    result.tcp += given.tcp
+    result.tcp_ports = tuple(dict.fromkeys(row.getsockname()[1] for row in given.tcp))
+
+
 def bind(
-    listen: tuple[str, ...] | None, udp_port: int | None, tcp_ports: tuple[int, ...] | None
+    listen: tuple[str, ...] | None,
+    udp_port: int | None,
+    tcp_ports: tuple[int, ...] | None,
+    given: Inherited | None = None,
 ) -> NodeSockets:
-    """Binds all sockets of a node. Raises BindError.
+    """Binds all sockets of a node, but for the transports that were `given`. Raises BindError.
 
     A port that is None is searched in PORT_RANGE; UDP and TCP get the same if both are.
     """
     hosts = listen if listen else ALL_ADDRESSES
     strict = bool(listen)
     result = NodeSockets()
+    if given is not None:
+        _check_agreement(given, listen, udp_port, tcp_ports)
+        _take(given, result)
+        udp_port = 0 if given.udp else udp_port  # those are not bound
+        tcp_ports = () if given.tcp else tcp_ports
     try:
         if udp_port:
             result.udp = _bind_all(socket.SOCK_DGRAM, hosts, udp_port, strict)
