@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from core.asking import Events
 from core.messages import Message
 from core.slots import SlotTable
 
@@ -16,6 +17,8 @@ class BrokerHooks(Protocol):
 
     drops: Counter[str]
     """What was refused or given up, by reason."""
+    events: Events
+    """What operators may follow."""
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
         """Calls `handler` whenever one of `events` is ready (level-triggered)."""
@@ -77,6 +80,10 @@ class TcpSide(Protocol):
 
     def handle_stop(self, now: float) -> None:
         """Closes listeners and connections: the node stops."""
+        ...
+
+    def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
+        """Answers an operator's question with plain data; raises CannotAnswer."""
         ...
 
     def snapshot(self) -> dict[str, Any]:

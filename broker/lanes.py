@@ -73,6 +73,16 @@ class Lane:
         self.outlet = outlet
         self.pump()
 
+    def look(self) -> dict[str, Any]:
+        """Returns what an operator sees of it: datagrams that wait and that are under way."""
+        return {
+            "worker": f"{self.target.role}.{self.target.shard}",
+            "up": self.outlet is not None,
+            "waiting": len(self.queue),
+            "in_flight": sum(self._sizes.values()),
+            "credit": 0 if self.outlet is None else self.outlet.credit,
+        }
+
     @property
     def idle(self) -> bool:
         """Whether everything was sent and acknowledged, or has nobody to go to."""

@@ -15,9 +15,12 @@ from broker.hooks import Handler, TcpSide
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
 from broker.routes import Target
+from broker.tcp_bugs import Bugs
 from broker.udp import UdpSide
 from core import batch
+from core.asking import NOT_FOUND, CannotAnswer, Events
 from core.link import child
+from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
 from core.module import LocalError
@@ -61,7 +64,12 @@ class Broker:
         self.watch(channel.fileno(), select.EPOLLIN, self._on_channel)
         self.watch(self._inlet.fd, select.EPOLLIN, self._on_frames)
         self._reads_udp = False
+        self.events = Events()
+        self._bugs = Bugs(self.drops, "bug", "an answer to an operator")
         self._tcp = self._make_tcp()
+        self._asked = Asked(
+            channel, self._ask, self.events, lambda what, now: self._bugs.contain(now)
+        )
 
     def _make_tcp(self) -> TcpSide | None:
         """Makes the relay's side, where there is TCP."""
@@ -152,6 +160,8 @@ class Broker:
                 tcp.handle_timer(now)
         if now >= self._next_beat:
             self._beat(now)
+        if self.events:
+            self._asked.tell_events()
         if self._stop_by is not None and not self._stopped:
             self._stop(now)
 
@@ -228,6 +238,16 @@ class Broker:
                 lane.outlet.acknowledge(sequence)
         self._handled.clear()
 
+    # Operators
+
+    def _ask(self, what: str, args: dict[str, Any], now: float) -> Any:
+        """Answers what the broker itself knows; the rest is the relay's."""
+        if what == "queues":
+            return [lane.look() for lane in self._udp.lanes.values()]
+        if self._tcp is None:
+            raise CannotAnswer(NOT_FOUND, "this node has no relay: no TCP port is open")
+        return self._tcp.ask(what, args, now)
+
     # The supervisor
 
     def _on_channel(self, events: int, now: float) -> None:
@@ -246,6 +266,8 @@ class Broker:
                 self._tcp.handle_stop(now)
         elif note.name == "exit":
             self._exit = True
+        else:
+            self._asked.hear(note, now)
 
     def _connect(self, topology: child.Topology, now: float) -> None:
         """Connects to new workers and lets go of those that are gone."""

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
+from broker import tcp_asked
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
@@ -192,6 +193,10 @@ class RelayTcp:
             "shards": {number: work.snapshot() for number, work in self.works.items()},
             "counts": dict(self.counts),
         }
+
+    def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
+        """Answers an operator's question."""
+        return tcp_asked.answer(self, what, args, now)
 
     # Workers
 

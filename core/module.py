@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from core.asking import Events
 from core.crypto import KeyPair, SecretKey, SharedKeys
 from core.endpoint import Endpoint
 from core.entropy import Entropy
@@ -55,6 +56,7 @@ class Context:
     options: NodeOptions = NodeOptions()
     started: float = 0.0  # monotonic seconds: when the node (not this worker) started
     unix_offset: float = 0.0  # unix time minus monotonic time, for the few packets that tell a time
+    events: Events = field(default_factory=Events)  # what operators may follow
     shared_keys: SharedKeys | None = None  # the worker's one cache for `keys`; None: make one
 
     def key_cache(self) -> SharedKeys:

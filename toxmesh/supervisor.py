@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,9 +31,12 @@ from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
 from core.wire import WireError
-from toxmesh import __version__, children, nodes, sockets, status
+from toxmesh import __version__, activation, children, requests, sockets
+from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
 from toxmesh.control import ControlDoor
+from toxmesh.first_nodes import FirstNodes
+from toxmesh.notify import Notify
 from toxmesh.settings import Settings
 
 Nodes = Sequence[tuple[Endpoint, bytes]]
@@ -49,8 +51,6 @@ _NAME_ROOM = 24  # bytes for /relay.63.1234567890
 _FAILED_STARTS = 4  # deaths of one child before the node listens: it will not get better
 _STOP_S = 1.4  # for the broker, and then for the workers, to finish what they have in hand
 _EXIT_S = 1.0
-_LOOK_UP_S = 8.0  # for all host names of bootstrap nodes, beside the running node
-_LOOK_UP_AGAIN_S = 60.0
 _VERSION_LEAD = 2_000_000_000  # 1 is c-toxcore's (global.h), 3 is tox-node's leading digit
 
 log = logging.getLogger("toxmesh.supervisor")
@@ -114,11 +114,6 @@ class Supervisor:
         self._command = command
         self._save_nodes = save_nodes
         self._nodes = tuple(saved_nodes)
-        self._bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()
-        self._looked_up: tuple[tuple[Endpoint, bytes], ...] | None = None  # set by the thread
-        self._missing: tuple[nodes.BootstrapNode, ...] = ()
-        self._missing_logged = 0
-        self._look_up_at: float | None = None
         self._master = secrets.token_bytes(KEY_SIZE)
         self._generation = 0
         self._counts = {role: count for role, count in settings.workers.items() if count}
@@ -131,14 +126,22 @@ class Supervisor:
         for end in (self._wake, self._waker):
             end.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
-        self._door = ControlDoor(
-            settings.state_dir / "control.sock", self._selector, {"status": self._status}
+        self.first_nodes = FirstNodes(self._waker)
+        self.asker = Asker(self.children, self.tell, time.monotonic)
+        self.door = ControlDoor(
+            settings.state_dir / "control.sock",
+            self._selector,
+            requests.all_of(self),
+            settings.control_group,
+            self.totals.drops,
         )
+        self.door.on_wanted = self._follow
         self._stop_asked = False
         self._failed = ""
-        self._listening = False
+        self.listening = False
         self._last_turn = time.monotonic()
         self._watch = children.Watch()
+        self.notify = Notify.from_environment()
 
     def _choose_dispatch(self) -> str:
         """Makes the sockets that are shared: those of workers, or else of several brokers."""
@@ -170,11 +173,11 @@ class Supervisor:
         """Runs the node until a signal asks it to stop, and returns the exit code."""
         self._take_signals()
         try:
-            self._look_up(self.settings.bootstrap)
+            self.first_nodes.look_up(self.settings.bootstrap)
             while not self._stop_asked and not self._failed:
                 self._turn()
-                if not self._listening and all(row.state is State.UP for row in self.children):
-                    self._listening = True
+                if not self.listening and all(row.state is State.UP for row in self.children):
+                    self.listening = True
                     self._say_ready(on_ready)
             self._stop()
         finally:
@@ -205,6 +208,7 @@ class Supervisor:
             on_ready(bound.addresses(), bound.udp_port, bound.tcp_ports)
         tcp = ",".join(str(port) for port in bound.tcp_ports) or "0"
         key = self.keys.public.hex().upper()
+        self.notify.ready()
         with suppress(OSError):  # nobody reads: that is no reason to end
             print(f"ready udp={bound.udp_port} tcp={tcp} key={key}", flush=True)
 
@@ -214,11 +218,12 @@ class Supervisor:
             if row.alive:
                 row.kill()
                 row.reap(time.monotonic())
-        self._door.close()
+        self.door.close()
         self._selector.close()
         self._wake.close()
         self._waker.close()
         self.bound.close()
+        self.notify.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
 
     # One turn
@@ -244,12 +249,13 @@ class Supervisor:
             log.warning("%s (pid %d) does not answer and is killed", row.name, row.pid)
             row.kill()
             row.heard = now
-        if self._looked_up is not None:
-            self._use_looked_up(now)
-        if self._look_up_at is not None and now >= self._look_up_at:
-            self._look_up_at = None
-            self._look_up(self._missing)
-        self._door.expire(now)
+        if self.first_nodes.turn(now):
+            for row in self.children:
+                if row.name == "dht.0" and row.state is State.UP:
+                    self.tell(row, "bootstrap", self.first_nodes.body())
+        self.notify.turn(now, self.children)
+        self.asker.expire(now)
+        self.door.expire(now)
 
     def _spawn(self, row: Child, now: float) -> None:
         """Starts the process of a place."""
@@ -282,7 +288,7 @@ class Supervisor:
             row.spawn(start, self._command(row.role), now)
         except OSError as error:
             row.restarts += 1
-            if self._listening:  # no memory, no process, no descriptor: that passes
+            if self.listening:  # no memory, no process, no descriptor: that passes
                 log.error("%s cannot be started now: %s", row.name, error)
             else:
                 self._failed = f"{row.name} cannot be started: {error}"
@@ -335,7 +341,7 @@ class Supervisor:
             relay_per_address=self.settings.relay_per_address,
             relay_per_prefix=self.settings.relay_per_prefix,
             relay_unconfirmed_per_address=(self.settings.relay_per_address + 1) // 2,
-            bootstrap=self._bootstrap if table else (),
+            bootstrap=self.first_nodes.found if table else (),
             saved_nodes=self._nodes if table else (),
         )
 
@@ -364,12 +370,19 @@ class Supervisor:
         if note.name == "ready" and row.state is State.STARTING:
             row.move("ready")
             self._announce()
-            if self._bootstrap and row.name == "dht.0":
-                self._tell(row, "bootstrap", self._bootstrap_body())
+            if self.door.wanted:
+                self.tell(row, "follow", {"names": sorted(self.door.wanted)})
+            self.event("worker", {"name": row.name, "pid": row.pid, "what": "up"})
+            if self.first_nodes.found and row.name == "dht.0":
+                self.tell(row, "bootstrap", self.first_nodes.body())
         elif note.name == "beat":
             row.take_beat(note.body, now)
         elif note.name == "nodes":
             self._keep_nodes(note.body)
+        elif note.name == "answer":
+            self.asker.answered(row, note.body)
+        elif note.name == "events":
+            self._tell_events(row, note.body)
         elif note.name == "stopped":
             row.take_beat(note.body, now)
             self._keep_nodes(note.body)
@@ -395,14 +408,16 @@ class Supervisor:
                 return
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             log.warning("%s (pid %d) %s and is started again", row.name, row.pid, how)
+            self.asker.gone(row)
+            self.event("worker", {"name": row.name, "what": "down", "how": how})
             row.restarts += 1
-            if not self._listening and row.restarts >= _FAILED_STARTS:
+            if not self.listening and row.restarts >= _FAILED_STARTS:
                 self._failed = f"{row.name} does not start: it {how} {row.restarts} times"
             self._announce()
 
         return on_end
 
-    def _tell(self, row: Child, name: str, body: dict[str, Any]) -> None:
+    def tell(self, row: Child, name: str, body: dict[str, Any]) -> None:
         """Tells a child something; one that cannot be told is ended."""
         if row.channel is None:
             return
@@ -411,13 +426,33 @@ class Supervisor:
         except ChannelClosed:
             row.kill()
 
+    # What operators follow
+
+    def event(self, name: str, data: dict[str, Any]) -> None:
+        """Tells those who follow such events, if anybody does."""
+        if name in self.door.wanted:
+            self.door.tell(name, data)
+
+    def _follow(self, names: frozenset[str]) -> None:
+        """Lets all children know which events somebody follows."""
+        for row in self.children:
+            if row.state is State.UP:
+                self.tell(row, "follow", {"names": sorted(names)})
+
+    def _tell_events(self, row: Child, body: dict[str, Any]) -> None:
+        """Passes on what a child has told."""
+        for name, data in body["rows"]:
+            self.event(str(name), {"from": row.name, **data})
+        if body["lost"]:
+            self.totals.drops["control_event"] += int(body["lost"])
+
     def _announce(self) -> None:
         """Tells all who is up."""
         up = [row for row in self.children if row.state is State.UP]
         peers = {(row.role, row.shard): row.peer() for row in up}
         body = Topology(self._slots, peers).to_body()
         for row in up:
-            self._tell(row, "topology", body)
+            self.tell(row, "topology", body)
 
     def _keep_nodes(self, body: dict[str, Any]) -> None:
         """Keeps the nodes that dht.0 knows, for its successor and for the next start."""
@@ -427,52 +462,16 @@ class Supervisor:
             if self._save_nodes is not None:
                 self._save_nodes(rows)
 
-    # Nodes to begin with
-
-    def _look_up(self, wanted: Sequence[nodes.BootstrapNode]) -> None:
-        """Looks up host names in a thread: a resolver that hangs must not hold up the node."""
-        names = []
-        for node in wanted:
-            try:
-                place = endpoint.from_text(node.host, node.port)
-            except ValueError:
-                names.append(node)
-            else:
-                self._bootstrap += ((place, node.key),)
-        if names:
-            threading.Thread(target=self._look_up_names, args=(names,), daemon=True).start()
-
-    def _look_up_names(self, names: list[nodes.BootstrapNode]) -> None:
-        found, self._missing = nodes.resolve(names, _LOOK_UP_S)
-        self._looked_up = found
-        with suppress(OSError):
-            self._waker.send(b"\0")
-
-    def _use_looked_up(self, now: float) -> None:
-        """Gives dht.0 what was found, and tries again later for what was not."""
-        found, self._looked_up = self._looked_up or (), None
-        self._bootstrap += found
-        if self._missing:
-            if self._missing_logged != len(self._missing):
-                log.warning("%d bootstrap nodes were not found by name", len(self._missing))
-            self._missing_logged = len(self._missing)
-            self._look_up_at = now + _LOOK_UP_AGAIN_S
-        for row in self.children:
-            if found and row.name == "dht.0" and row.state is State.UP:
-                self._tell(row, "bootstrap", self._bootstrap_body())
-
-    def _bootstrap_body(self) -> dict[str, Any]:
-        return {"nodes": [[place, key] for place, key in self._bootstrap]}
-
     # Stopping
 
     def _stop(self) -> None:
         """Stops all in order: first what brings work in, then those who do it."""
         self.stopping = True
+        self.notify.stopping()
         self._stop_some([row for row in self.children if row.role == "broker"])
         self._stop_some([row for row in self.children if row.role != "broker"])
         for row in self.children:
-            self._tell(row, "exit", {})
+            self.tell(row, "exit", {})
         self._turns_until(lambda: not any(row.alive for row in self.children), _EXIT_S)
         for row in self.children:
             if row.alive:
@@ -482,16 +481,13 @@ class Supervisor:
         """Asks some to stop and waits until they have said their last word."""
         for row in rows:
             row.move("stop")
-            self._tell(row, "stop", {})
+            self.tell(row, "stop", {})
         self._turns_until(lambda: all(row.state is State.STOPPED for row in rows), _STOP_S)
 
     def _turns_until(self, done: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
         while not done() and time.monotonic() < end:
             self._turn()
-
-    def _status(self) -> dict[str, Any]:
-        return status.report(self)
 
 
 def run(
@@ -506,8 +502,9 @@ def run(
     start_logging(settings.log_level, settings.log_format)
     _raise_limits()
     try:
-        bound = sockets.bind(settings.listen, settings.udp_port, settings.tcp_ports)
-    except sockets.BindError as error:
+        places = (settings.listen, settings.udp_port, settings.tcp_ports)
+        bound = sockets.bind(*places, activation.inherited())
+    except (activation.ActivationError, sockets.BindError) as error:
         print(f"toxmesh: {error}", file=sys.stderr)
         return error.code
     try:

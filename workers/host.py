@@ -22,6 +22,7 @@ from core import batch
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
 from core.link import child
+from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.dispatch import CLASSES, Lane
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
@@ -120,6 +121,12 @@ class Host:
         )
         self._handle_topology: Callable[[float], None] | None = self._optional("handle_topology")
         self._handle_stop: Callable[[float], None] | None = self._optional("handle_stop")
+        self._asked = Asked(
+            channel,
+            self._optional("ask"),
+            self.context.events,
+            lambda what, now: self._bug(what, 0, now),
+        )
 
     def _optional(self, name: str) -> Any:
         """Returns a method that a module may have, or None."""
@@ -174,6 +181,8 @@ class Host:
             self._acknowledge_by = 0.0
         if now >= self._next_beat:
             self._beat(now)
+        if self.context.events:
+            self._asked.tell_events()
         if self._stop_by is not None and not self._stopped:
             self._stop(now, count == 0)
         return more or bool(own)
@@ -343,6 +352,9 @@ class Host:
                 self._guard("stop", 0, self._handle_stop, time.monotonic())
         elif note.name == "exit":
             self._exit = 0
+        else:
+            self.out.begin(-1)
+            self._asked.hear(note, time.monotonic())
 
     def _connect(self, topology: child.Topology) -> None:
         """Connects to new incarnations and lets go of those that are gone."""
@@ -409,6 +421,8 @@ class Host:
             "busy": time.process_time(),
             "rss": child.rss(),
             "waiting": sum(len(box) for box in out.mailboxes.values()),
+            "batches": self.datagrams.batches,
+            "keys": self.context.key_cache().counts(),
             "snapshot": child.plain(snapshot),
         }
 

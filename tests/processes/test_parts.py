@@ -1,10 +1,8 @@
 """Parts of the supervisor that need no process: sockets, back-off, the control door's path."""
 
 import os
-import selectors
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from core.entropy import SystemEntropy
 from tests.processes.node import free_port
 from toxmesh import children, sockets, supervisor
 from toxmesh.children import MOVES, Child, State
-from toxmesh.control import ControlDoor
 from toxmesh.settings import Settings
 
 
@@ -183,7 +180,7 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
         node._spawn(row, 100.0)
         assert "broker cannot be started" in node._failed
         node._failed = ""
-        node._listening = True
+        node.listening = True
         node._spawn(row, 100.0)
         assert node._failed == ""
         assert (row.state, row.start_at, row.restarts) == (State.DOWN, 100.1, 2)
@@ -217,57 +214,3 @@ def test_a_run_directory_whose_names_would_not_fit_lies_elsewhere(tmp_path: Path
     assert deep not in place.parents
     assert place.stat().st_mode & 0o777 == 0o700
     place.rmdir()
-
-
-def test_the_door_opens_in_a_directory_with_a_long_path_and_shows_out_who_says_nothing(
-    tmp_path: Path,
-) -> None:
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    selector = selectors.DefaultSelector()
-    (deep / "control.sock").touch()  # left by a node that was killed
-    door = ControlDoor(deep / "control.sock", selector, {"status": lambda: {"good": True}})
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
-        directory = os.open(deep, os.O_DIRECTORY)
-        guest.connect(f"/proc/self/fd/{directory}/control.sock")
-        os.close(directory)
-        guest.settimeout(2)
-        guest.sendall(b'{"version": 1, "request": "status"}\n')
-        for _ in range(2):
-            for key, _ in selector.select(1):
-                key.data(time.monotonic())
-        assert guest.recv(100) == b'{"version":1,"ok":true,"answer":{"good":true}}\n'
-        door.expire(time.monotonic() + 61)
-        assert guest.recv(100) == b""
-    door.close()
-    assert not (deep / "control.sock").exists()
-    selector.close()
-
-
-def test_no_guest_ends_the_node_or_makes_it_write_without_end(tmp_path: Path) -> None:
-    selector = selectors.DefaultSelector()
-    calls = []
-
-    def status() -> str:
-        calls.append(1)
-        return "x" * (1 << 20)
-
-    door = ControlDoor(tmp_path / "control.sock", selector, {"status": status})
-
-    def say(line: bytes) -> bytes:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
-            guest.connect(str(tmp_path / "control.sock"))
-            guest.sendall(line)
-            for _ in range(2):
-                for key, _ in selector.select(1):
-                    key.data(time.monotonic())
-            return guest.recv(200)
-
-    head = b'{"version": 1, "request": '
-    assert b"no text" in say(head + b"[" * 1020 + b"]" * 1020 + b"}\n")
-    assert b"no text" in say(head + b"null}\n")
-    assert b"no such request: rain;" in say(head + b'"rain"}\n')
-    assert say((head + b'"status"}\n') * 500) == b""
-    assert len(calls) < 10
-    door.close()
-    selector.close()

@@ -9,6 +9,7 @@ from broker.hooks import Handler
 from broker.tcp import RelayTcp
 from broker.tcp_connection import Connection
 from core import batch
+from core.asking import Events
 from core.crypto import KeyPair, SharedKeys
 from core.endpoint import Endpoint, from_text
 from core.entropy import SeededEntropy
@@ -27,6 +28,7 @@ class Hooks:
 
     def __init__(self, shards: int) -> None:
         self.drops: Counter[str] = Counter()
+        self.events = Events()
         self.handlers: dict[int, Handler] = {}
         self.table = SlotTable.even(shards)
         self.paused: set[int] = set()
