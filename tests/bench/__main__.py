@@ -9,7 +9,9 @@ import os
 import resource
 import shlex
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench import bars, clients, guard, scenarios, soak, soak_each
@@ -19,7 +21,7 @@ from tests.interop import peers
 from tests.interop.peers import PeerMissing
 from toxmesh.bench import plan, report, table
 from toxmesh.bench.fakes import Fakes
-from toxmesh.bench.measured import Measured
+from toxmesh.bench.rows import Row
 from toxmesh.bench.traffic import Brake
 
 NODE_CORE, LOAD_CORE = 0, 1
@@ -32,11 +34,16 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("mode", nargs="?", choices=MODES, default="all")
     parser.add_argument("--only", help="loads and scenarios with such names, comma separated")
     parser.add_argument("--keys", default="1,1000,100000", help="numbers of client keys")
-    parser.add_argument("--seconds", type=float, help="of each load (3), or of the soak (600)")
+    parser.add_argument(
+        "--seconds", type=float, help="of each measurement (2), or of the soak (600)"
+    )
+    parser.add_argument(
+        "--repeat", type=int, help="table: measurements of each load; their median counts (3)"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="writes all figures there")
     parser.add_argument("--against", choices=("bootstrapd", "none"), default="bootstrapd")
     parser.add_argument("--without-ours", action="store_true", help="the reference alone")
-    parser.add_argument("--quick", action="store_true", help="1 and 1,000 keys, a second each")
+    parser.add_argument("--quick", action="store_true", help="1 and 1,000 keys, a second, once")
     parser.add_argument("--workers", default="", help="of our node (its own default)")
     parser.add_argument(
         "--node-options", default="", help="of the table: more options of `toxmesh run`"
@@ -51,42 +58,59 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     if args.quick:
         args.keys = "1,1000"
     if args.seconds is None:
-        args.seconds = 600.0 if args.mode == "soak" else 1.0 if args.quick else 3.0
+        args.seconds = 600.0 if args.mode == "soak" else 1.0 if args.quick else 2.0
+    if args.repeat is None:
+        args.repeat = 1 if args.quick else 3
+    if args.repeat < 1:
+        parser.error("--repeat must be 1 or more")
     return args
 
 
-def one_node(
-    node: Node, made: KeptClients, names: Sequence[str], options: plan.Options
-) -> list[Measured]:
-    """Runs all chosen loads against a node that is up."""
-    rows: list[Measured] = []
-    with Fakes(made.node, node.target):
-        for row in plan.run(node, made, names, options, Brake()):
+def measure(
+    nodes: Sequence[Node], made: KeptClients, names: Sequence[str], options: plan.Options
+) -> list[Row]:
+    """Runs all chosen loads against nodes that are up, each at one node after the other."""
+    total = len(nodes) * (
+        len(plan.udp_jobs(names, options.keys)) + len(plan.relay_jobs(names, options.keys))
+    )
+    rows: list[Row] = []
+    begin = time.monotonic()
+    with ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(Fakes(made.node, node.target))
+        for row in plan.run(nodes, made, names, options, Brake()):
             rows.append(row)
-            print("  " + "  ".join(table.cells(row, rows, "")), file=sys.stderr, flush=True)
+            minutes, seconds = divmod(int(time.monotonic() - begin), 60)
+            print(
+                f"{len(rows):3} of {total}, {minutes}:{seconds:02}  "
+                + "  ".join(table.cells(row, rows, bars.REFERENCE)),
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
     return rows
 
 
 def run_table(args: argparse.Namespace, names: Sequence[str]) -> int:
-    """Measures the nodes one after the other; returns 1 if a bar is missed."""
+    """Measures the nodes in turn; returns 1 if a bar is missed."""
     options = plan.Options(
-        tuple(int(word) for word in args.keys.split(",")), args.seconds, args.sources, args.window
-    )
-    made = clients.load(plan.clients_needed(plan.ALL, options.keys))
+        tuple(int(word) for word in args.keys.split(",")), args.seconds, args.repeat, args.sources,
+        args.window,
+    )  # fmt: skip
+    made = clients.load(plan.clients_needed(plan.ALL, options.keys, options.repeats))
     core = None if args.no_pin else NODE_CORE
     nodes: list[Node] = []
-    if args.against == "bootstrapd":
-        nodes.append(Bootstrapd(peers.bootstrapd(), made, core))
     if not args.without_ours:
         nodes.append(Toxmesh(made, core, args.workers, tuple(shlex.split(args.node_options))))
-    versions = {node.name: node.peer.version for node in nodes if isinstance(node, Bootstrapd)}
-    rows: list[Measured] = []
-    for node in nodes:
-        print(f"{node.name}:", file=sys.stderr, flush=True)
-        with node:
-            rows += one_node(node, made, names, options)
+    if args.against == "bootstrapd":
+        nodes.append(Bootstrapd(peers.bootstrapd(), made, core))
+    versions = {}
+    with ExitStack() as stack:
+        for node in nodes:
+            stack.enter_context(node)
             if isinstance(node, Toxmesh):
                 versions[node.name] = f"workers {node.worker_counts()}"
+            elif isinstance(node, Bootstrapd):
+                versions[node.name] = node.peer.version
+        rows = measure(nodes, made, names, options)
     judged = bars.judge(rows)
     about = {
         "nodes": versions,
@@ -96,6 +120,7 @@ def run_table(args: argparse.Namespace, names: Sequence[str]) -> int:
         "sources": options.sources,
         "window": options.window,
         "seconds": options.seconds,
+        "repeats": options.repeats,
     }
     print("; ".join(f"{name}: {value}" for name, value in (report.machine() | about).items()))
     print(f"\n{table.render(rows)}")

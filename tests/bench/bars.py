@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import nan
 
 from tests.bench.nodes import Bootstrapd, Toxmesh
-from toxmesh.bench.measured import Measured
 from toxmesh.bench.plan import FRAMES, HANDSHAKES
+from toxmesh.bench.rows import Row
 from toxmesh.bench.scenarios import Bar
 from toxmesh.bench.suite import BACK_LOADS, DHT_LOADS, FRESH_LOAD, RATE_LOAD, ROUTE_LOAD
 from toxmesh.bench.table import counterpart, number, share
@@ -16,7 +16,7 @@ REFERENCE = Bootstrapd.name
 BIG_FRAMES = tuple(name for name, load in FRAMES.items() if load.size == 1400)
 SMALL_FRAMES = tuple(name for name, load in FRAMES.items() if load.size == 100)
 
-Rows = Sequence[Measured]
+Rows = Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,49 +26,50 @@ class Rule:
     loads: tuple[str, ...]
     figure: str
     bound: float
-    value: Callable[[Measured, Rows], float | None]
+    value: Callable[[Row, Rows], float | None]
     at_least: bool = False
     keys: range = range(0, 1 << 31)  # numbers of client keys that it holds for
 
-    def holds_for(self, row: Measured) -> bool:
+    def holds_for(self, row: Row) -> bool:
         """Tells whether a row is to be judged by this."""
         return row.load in self.loads and (row.keys is None or row.keys in self.keys)
 
 
-def _share(row: Measured, rows: Rows) -> float | None:
+def _share(row: Row, rows: Rows) -> float | None:
     return share(row, rows, REFERENCE)
 
 
-def _speed(row: Measured, rows: Rows) -> float | None:
+def _speed(row: Row, rows: Rows) -> float | None:
     """Returns how many times the reference's answers a second that is."""
     other = counterpart(row, rows, REFERENCE)
-    if other is None or not other.result.answers:
+    if other is None or not other.answered:
         return None
-    return row.result.per_second / other.result.per_second
+    return row.per_second / other.per_second
 
 
-def _quantile(share_of_all: float) -> Callable[[Measured, Rows], float | None]:
-    def value(row: Measured, rows: Rows) -> float:
-        return 1000 * row.result.quantile(share_of_all) if row.result.latencies else nan
+def _quantile(share_of_all: float) -> Callable[[Row, Rows], float | None]:
+    def value(row: Row, rows: Rows) -> float:
+        seconds = row.quantile(share_of_all)
+        return nan if seconds is None else 1000 * seconds
 
     return value
 
 
-def _fair(row: Measured, rows: Rows) -> float:
+def _fair(row: Row, rows: Rows) -> float:
     """Returns p99 as a multiple of the time that the frames under way take."""
-    bound = row.figures.get("p99_bound_ms", 0.0)
-    return 3e3 * row.result.quantile(0.99) / bound if bound else nan
+    bound, seconds = row.figures.get("p99_bound_ms"), row.quantile(0.99)
+    return 3e3 * seconds / bound if bound and seconds is not None else nan
 
 
-def _cpu(row: Measured, rows: Rows) -> float | None:
+def _cpu(row: Row, rows: Rows) -> float | None:
     return row.cpu_us
 
 
-def _rate(row: Measured, rows: Rows) -> float:
-    return row.result.per_second
+def _rate(row: Row, rows: Rows) -> float:
+    return row.per_second
 
 
-def _beside(row: Measured, rows: Rows) -> float:
+def _beside(row: Row, rows: Rows) -> float:
     return row.figures.get("beside_us", nan)
 
 
@@ -103,7 +104,8 @@ RULES = (
 def judge(rows: Rows) -> list[Bar]:
     """Returns all bars of our node's rows; those beside the reference only where it was measured.
 
-    A load that our node did not answer misses its bars.
+    Judged are medians of the repeats. A load that our node did not answer, were it in one repeat
+    alone, misses its bars.
     """
     found = []
     for row in rows:
@@ -113,7 +115,7 @@ def judge(rows: Rows) -> list[Bar]:
         for rule in RULES:
             if not rule.holds_for(row):
                 continue
-            value = rule.value(row, rows) if row.result.answers else nan
+            value = rule.value(row, rows) if row.answered else nan
             if value is not None:
                 found.append(Bar(f"{place}: {rule.figure}", value, rule.bound, rule.at_least))
     return found

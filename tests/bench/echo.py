@@ -18,7 +18,7 @@ from core import endpoint as endpoints
 from core.endpoint import Endpoint
 from core.link import mmsg
 from tests.bench.nodes import HOST
-from toxmesh.bench.target import Weight, cpu_seconds
+from toxmesh.bench.target import Weight, weigh
 
 BUFFER = 4 << 20  # bytes asked of the kernel for each direction: as the node does
 
@@ -51,8 +51,7 @@ class Echo:
     def weigh(self) -> Weight:
         """Returns what the child has used up."""
         assert self._process.pid is not None
-        process = psutil.Process(self._process.pid)
-        return Weight({self.name: cpu_seconds(process)}, {self.name: process.memory_info().rss})
+        return weigh([psutil.Process(self._process.pid)], lambda process: self.name)
 
 
 def _serve(sock: socket.socket, core: int | None) -> None:

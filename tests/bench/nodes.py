@@ -21,7 +21,7 @@ from core import endpoint as endpoints
 from core.endpoint import Endpoint
 from tests.bench.clients import KeptClients
 from tests.interop.peers import Peer
-from toxmesh.bench.target import Weight, cpu_seconds, tree
+from toxmesh.bench.target import Weight, tree, weigh
 
 HOST = "127.0.0.1"
 CHECKOUT = Path(__file__).resolve().parents[2]  # that our node is started from
@@ -136,17 +136,7 @@ class Node(ABC):
 
     def weigh(self) -> Weight:
         """Returns CPU seconds and RSS of each process."""
-        cpu: dict[str, float] = {}
-        rss: dict[str, int] = {}
-        for process in self.tree():
-            try:
-                used = cpu_seconds(process)
-                name = self.label(process)
-                cpu[name] = cpu.get(name, 0.0) + used
-                rss[name] = process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return Weight(cpu, rss)
+        return weigh(self.tree(), self.label)
 
     def stop(self) -> None:
         """Ends the node: asked first, killed if it does not follow."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import bars, clients
-from tests.bench.__main__ import _loads, arguments, one_node
+from tests.bench.__main__ import _loads, arguments, measure
 from tests.bench.clients import KeptClients
 from tests.bench.nodes import Bootstrapd, Node, Toxmesh
 from tests.interop import peers
@@ -15,6 +15,7 @@ from toxmesh.bench import plan, report, table
 from toxmesh.bench.measured import Measured, figures_of_frames
 from toxmesh.bench.plan import ALL, FRAMES, HANDSHAKES, Options
 from toxmesh.bench.ring import source_address
+from toxmesh.bench.rows import Row
 from toxmesh.bench.suite import FRESH_LOAD, NAMES, RATE, RATE_LOAD
 from toxmesh.bench.traffic import Brake, Result
 
@@ -25,23 +26,24 @@ ONE_SOURCE = ("ping", "onion 0x8e", "data to route", "announce store")
 
 def _run(node: Node, made: KeptClients) -> None:
     with node:
-        rows = one_node(node, made, QUICK, Options((20,), 0.3, 50))
-        alone = list(plan.run(node, made, ONE_SOURCE, Options((20,), 0.1, sources=1), Brake()))
-    assert all(row.result.answers > 20 and not row.result.wrong for row in alone)
+        rows = measure([node], made, QUICK, Options((20,), 0.3, sources=50))
+        alone = list(plan.run([node], made, ONE_SOURCE, Options((20,), 0.1, sources=1), Brake()))
+    assert all(row.answers > 20 and not row.wrong for row in alone)
     assert [row.load for row in rows] == QUICK
     for row in rows:
-        assert row.result.answers > 20, row.plain()
+        assert row.answers > 20, row.plain()
         if row.load != FRESH_LOAD:
-            assert row.result.latencies, row.plain()  # an answer was opened and checked
-        assert row.result.wrong == 0, row.plain()
-        assert row.lost < 0.05 * row.result.sent, row.plain()
+            assert row.checked, row.plain()  # an answer was opened
+        assert row.wrong == 0, row.plain()
+        assert row.lost < 0.05 * row.sent, row.plain()
         assert row.cpu_us is not None
         assert 0 < row.cpu_us < 5000, row.plain()
         assert row.rss
         assert row.own_us > 0
+        assert row.switches_per_s
     by_load = {row.load: row for row in rows}
     assert by_load["nodes"].note.startswith("4 nodes listed")
-    assert by_load[RATE_LOAD].result.sent <= 0.3 * RATE + 1
+    assert by_load[RATE_LOAD].sent <= 0.3 * RATE + 1
     fresh = by_load[FRESH_LOAD].figures
     assert 5 < fresh["scalar_us"] < 500
     assert by_load[FRESH_LOAD].cpu_us == pytest.approx(fresh["scalar_us"] + fresh["beside_us"])
@@ -66,17 +68,17 @@ def test_tox_bootstrapd_answers_every_load() -> None:
 
 def _row(
     node: str, load: str, keys: int | None, cpu: float, per_second: int = 100, p99: float = 0.001
-) -> Measured:
+) -> Row:
     result = Result(1.0, per_second, per_second, latencies=[p99])
     row = Measured(node, load, keys, result, cpu)
     if load in FRAMES:
         frames = FRAMES[load]
         under_way = frames.connections * frames.in_flight
         row.figures.update(figures_of_frames(result, frames.size, under_way, cpu))
-    return row
+    return Row((row,))
 
 
-def _missed(*rows: Measured) -> list[str]:
+def _missed(*rows: Row) -> list[str]:
     return [bar.figure for bar in bars.judge(rows) if not bar.met]
 
 
@@ -141,7 +143,7 @@ def test_the_table_is_straight_and_has_each_load_together() -> None:
 def test_a_load_that_had_no_time_left_says_so() -> None:
     row = _row("toxmesh", "ping", 1, 10)
     assert "BOUNDED" not in table.note(row)
-    row.result.own_cpu = 0.96
+    row.repeats[0].result.own_cpu = 0.96
     assert table.note(row) == "BOUNDED BY THE LOAD"
     assert row.plain()["bounded_by_load"]
 
@@ -199,5 +201,7 @@ def test_clients_come_back_from_the_file_and_a_broken_file_is_made_anew(tmp_path
 
 def test_the_command_line_knows_short_runs() -> None:
     assert arguments(["--quick"]).keys == "1,1000"
+    assert (arguments(["--quick"]).repeat, arguments([]).repeat) == (1, 3)
+    assert arguments(["--quick", "--repeat", "2"]).repeat == 2
     assert arguments(["soak"]).seconds == 600
     assert arguments(["soak", "--seconds", "20"]).seconds == 20

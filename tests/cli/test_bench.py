@@ -91,8 +91,9 @@ def test_what_makes_no_sense_is_one_line_and_exit_3(
     "option",
     [
         "--keys 0", "--keys 100001", "--keys 1,x", "--keys 1,2,3,4,5,6,7,8,9", "--seconds 0",
-        "--seconds 601", "--rate 0", "--rate nan", "--window 0", "--window 4097", "--sources 0",
-        "--sources 10001", "--tcp-port 65536", "--pid 0", "--tolerance -1",
+        "--seconds 601", "--repeat 0", "--repeat 10", "--rate 0", "--rate nan", "--window 0",
+        "--window 4097", "--sources 0", "--sources 10001", "--tcp-port 65536", "--pid 0",
+        "--tolerance -1",
     ],
 )  # fmt: skip
 def test_numbers_have_bounds(option: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +149,8 @@ def test_a_run_is_written_and_compared(
     path = tmp_path / "run.json"
     with small_node() as port:
         line = ("bench", f"127.0.0.1:{port}:{KEY}", "--load", "ping", "--keys", "5",
-                "--seconds", "0.3", "--window", "16", "--pid", os.getpid())  # fmt: skip
+                "--seconds", "0.2", "--repeat", "2", "--window", "16",
+                "--pid", os.getpid())  # fmt: skip
         got = call(capsys, *line, "--json", path)
         assert got.code == 0, got.err
         assert "| ping " in got.out
@@ -159,6 +161,8 @@ def test_a_run_is_written_and_compared(
         assert row["answers"] > 100
         assert row["checked"] > 5
         assert row["cpu_us"] > 0
+        assert len(row["repeats"]) == 2
+        assert sum(each["answers"] for each in row["repeats"]) == row["answers"]
 
         got = call(capsys, *line, "--compare", path, "--tolerance", "1000")
         assert got.code == 0, got.err

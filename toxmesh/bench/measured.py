@@ -1,8 +1,7 @@
-"""One row of a table: what a load gave, and what it cost the node and the load itself."""
+"""One measurement: what a load gave, and what it cost the node and the load itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from toxmesh.bench.target import Target
 from toxmesh.bench.traffic import Result
@@ -12,7 +11,7 @@ BUSY = 0.95  # share of its core from which on the load may be what limits
 
 @dataclass
 class Measured:
-    """One row of the table."""
+    """One load, run once against one node."""
 
     node: str
     load: str
@@ -23,6 +22,7 @@ class Measured:
     rss: dict[str, int] = field(default_factory=dict)
     cpu_by: dict[str, float] = field(default_factory=dict)  # the same by process
     figures: dict[str, float] = field(default_factory=dict)  # what this load alone has
+    switches: int | None = None  # how often a process of the node got a core
 
     @property
     def lost(self) -> int:
@@ -35,38 +35,16 @@ class Measured:
         return 1e6 * self.result.own_cpu / max(self.result.answers, 1)
 
     @property
-    def bounded_by_load(self) -> bool:
-        """Tells whether the load had no time left, so that the node might have done more."""
-        return self.result.own_cpu > BUSY * self.result.seconds > 0
+    def busy(self) -> float:
+        """The part of its core that the load took."""
+        return self.result.own_cpu / self.result.seconds if self.result.seconds else 0.0
 
-    def plain(self) -> dict[str, Any]:
-        """Returns the row for JSON; docs/bench.md says what is what."""
-        result = self.result
-        return {
-            "node": self.node,
-            "load": self.load,
-            "keys": self.keys,
-            "seconds": round(result.seconds, 3),
-            "sent": result.sent,
-            "answers": result.answers,
-            "lost": self.lost,
-            "wrong": result.wrong,
-            "checked": len(result.latencies),
-            "answers_per_s": round(result.per_second, 1),
-            "p50_ms": _ms(result, 0.5),
-            "p99_ms": _ms(result, 0.99),
-            "cpu_us": None if self.cpu_us is None else round(self.cpu_us, 2),
-            "cpu_us_by_process": {name: round(cpu, 2) for name, cpu in self.cpu_by.items()},
-            "load_cpu_us": round(self.own_us, 2),
-            "bounded_by_load": self.bounded_by_load,
-            "rss": self.rss,
-            "figures": {name: round(value, 3) for name, value in self.figures.items()},
-            "note": self.note,
-        }
-
-
-def _ms(result: Result, share: float) -> float | None:
-    return round(1000 * result.quantile(share), 3) if result.latencies else None
+    @property
+    def switches_per_s(self) -> float | None:
+        """How often a second a process of the node got a core; None if that cannot be seen."""
+        if self.switches is None or not self.result.seconds:
+            return None
+        return self.switches / self.result.seconds
 
 
 def measure(
@@ -78,8 +56,10 @@ def measure(
     after = node.weigh()
     each = 1e6 / max(result.answers, 1)
     by = {name: each * (cpu - before.cpu.get(name, 0.0)) for name, cpu in after.cpu.items()}
-    total = sum(by.values()) if by else None
-    return Measured(node.name, load, keys, result, total, note, dict(after.rss), by)
+    return Measured(
+        node.name, load, keys, result, sum(by.values()) if by else None, note, dict(after.rss), by,
+        switches=after.switches - before.switches if by else None,
+    )  # fmt: skip
 
 
 def figures_of_frames(result: Result, size: int, under_way: int, cpu_us: float | None) -> Mapping[

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +11,7 @@ from toxmesh.bench.clients import Clients
 from toxmesh.bench.loads import LoadError
 from toxmesh.bench.measured import Measured, figures_of_frames, measure
 from toxmesh.bench.relay import AT_ONCE, RelayLoad
+from toxmesh.bench.rows import Once, Row, alternate
 from toxmesh.bench.suite import ALONE, FRESH, FRESH_LOAD, NAMES, RATE_LOAD, Suite
 from toxmesh.bench.target import Target
 from toxmesh.bench.traffic import PROBES, Brake, Result
@@ -51,7 +53,8 @@ class Options:
     """How hard, how long, and from where."""
 
     keys: tuple[int, ...] = (MANY_KEYS,)  # numbers of client keys, each a row
-    seconds: float = 3.0  # of each load
+    seconds: float = 3.0  # of each measurement
+    repeats: int = 1  # measurements of each load at each node
     sources: int = 1000  # loopback addresses; 1: the kernel's choice
     window: int = 256  # unanswered requests at a time
     rate: float = 0.0  # datagrams a second that hold each UDP load; 0: as many as it takes
@@ -74,12 +77,12 @@ def chosen(words: str | None, among: Sequence[str] = ALL) -> list[str]:
     return [name for name in among if name in found]
 
 
-def clients_needed(names: Sequence[str], keys: Sequence[int]) -> int:
-    """Returns how many clients these loads take in all."""
+def clients_needed(names: Sequence[str], keys: Sequence[int], repeats: int = 1) -> int:
+    """Returns how many clients these loads take in all; new ones are new only once."""
     needed = max(keys)
     if RELAY & set(names):
         needed = max(needed, *(load.connections for load in FRAMES.values()))
-    return needed + PROBES + (FRESH if FRESH_LOAD in names else 0)
+    return needed + PROBES + (repeats * FRESH if FRESH_LOAD in names else 0)
 
 
 def udp_jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, int]]:
@@ -97,32 +100,76 @@ def udp_jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, in
     ]
 
 
-def run(
-    target: Target, clients: Clients, names: Sequence[str], options: Options, brake: Brake
-) -> Iterator[Measured]:
-    """Runs loads one after the other and yields what each gave, until the brake is pulled."""
-    jobs = udp_jobs(names, options.keys)
-    if jobs:
-        with Suite(
-            target, clients, options.sources, options.window, brake, options.max_rate
-        ).closing() as suite:
-            for name, keys in jobs:
-                if brake.pulled:
-                    return
-                try:
-                    yield suite.run(name, keys, options.seconds, options.rate)
-                except LoadError as error:
-                    yield Measured(target.name, name, keys, Result(), None, str(error))
-    address = target.relay
-    if address is None:
-        return
-    if HANDSHAKES in names:
-        for keys in [n for n in options.keys if n >= MANY_KEYS] or [max(options.keys)]:
-            if not brake.pulled:
-                yield handshakes(target, address, clients, keys, options, brake)
+def relay_jobs(names: Sequence[str], numbers: Sequence[int]) -> list[tuple[str, int | None]]:
+    """Returns the loads of the relay in the order in which they are run, with numbers of keys."""
+    many = [number for number in numbers if number >= MANY_KEYS] or [max(numbers)]
+    found: list[tuple[str, int | None]] = []
     for name in names:
-        if name in FRAMES and not brake.pulled:
-            yield frames(target, address, clients, FRAMES[name], options, brake)
+        if name == HANDSHAKES:
+            found += [(name, number) for number in many]
+        elif name in FRAMES:
+            found.append((name, None))
+    return found
+
+
+def run(
+    targets: Sequence[Target],
+    clients: Clients,
+    names: Sequence[str],
+    options: Options,
+    brake: Brake,
+) -> Iterator[Row]:
+    """Runs loads one after the other and yields what each gave, at one target after the other.
+
+    A load is measured at all targets in turn, as often as the options say, before the next one
+    begins. Ends when the brake is pulled.
+    """
+    datagrams = udp_jobs(names, options.keys)
+    with ExitStack() as stack:
+        suites = [
+            stack.enter_context(
+                Suite(
+                    target, clients, options.sources, options.window, brake, options.max_rate
+                ).closing()
+            )
+            for target in (targets if datagrams else ())
+        ]
+        for name, keys in datagrams:
+            if brake.pulled:
+                return
+            ways = [_prepared(suite, name, keys, options) for suite in suites]
+            yield from alternate(ways, options.repeats, lambda: brake.pulled)
+    for name, number in relay_jobs(names, options.keys):
+        if brake.pulled:
+            return
+        ways = [
+            partial(handshakes, target, target.relay, clients, number, options, brake)
+            if number is not None
+            else partial(frames, target, target.relay, clients, FRAMES[name], options, brake)
+            for target in targets
+            if target.relay is not None
+        ]
+        yield from alternate(ways, options.repeats, lambda: brake.pulled)
+
+
+def _prepared(suite: Suite, name: str, keys: int, options: Options) -> Once:
+    """Prepares a load of the UDP socket; one that the node does not let happen has no answers."""
+
+    def nothing(error: LoadError) -> Measured:
+        return Measured(suite.node.name, name, keys, Result(), None, str(error))
+
+    try:
+        prepared = suite.prepare(name, keys)
+    except LoadError as error:
+        return partial(nothing, error)
+
+    def once() -> Measured:
+        try:
+            return suite.again(prepared, options.seconds, options.rate)
+        except LoadError as error:
+            return nothing(error)
+
+    return once
 
 
 def handshakes(
@@ -198,5 +245,6 @@ class Progress:
 
 __all__ = [
     "ALL", "FRAMES", "HANDSHAKES", "RATE_LOAD", "RELAY", "FrameLoad", "Options", "Progress", "Say",
-    "chosen", "clients_needed", "frames", "handshakes", "relay_listens", "run", "udp_jobs",
+    "chosen", "clients_needed", "frames", "handshakes", "relay_jobs", "relay_listens", "run",
+    "udp_jobs",
 ]  # fmt: skip

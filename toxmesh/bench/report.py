@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toxmesh.bench.measured import Measured
+from toxmesh.bench.rows import Row
 from toxmesh.bench.suite import RATE_LOAD
 from toxmesh.bench.table import markdown, number
 
@@ -17,7 +17,7 @@ FORMAT = "toxmesh bench"
 VERSION = 1
 MAX_FILE = 16 << 20  # bytes of a file to compare with; a thousand rows take one
 
-Row = dict[str, Any]  # plain JSON
+PlainRow = dict[str, Any]  # as JSON has it
 
 
 class ReportError(Exception):
@@ -34,7 +34,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def document(rows: Sequence[Measured], about: dict[str, Any], cut_short: bool) -> dict[str, Any]:
+def document(rows: Sequence[Row], about: dict[str, Any], cut_short: bool) -> dict[str, Any]:
     """Returns the whole file; `about` is told as it is."""
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def document(rows: Sequence[Measured], about: dict[str, Any], cut_short: bool) -
         "machine": machine(),
         "about": about,
         "cut_short": cut_short,
-        "rows": [row.plain() for row in rows],
+        "rows": [row.plain_with_repeats() for row in rows],
     }
 
 
@@ -52,7 +52,7 @@ def text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[PlainRow]:
     """Reads the rows of an earlier run. ReportError says what is wrong with it."""
     try:
         with path.open("rb") as file:
@@ -124,7 +124,9 @@ class Compared:
         return "better" if more or less else "same"
 
 
-def compare(rows: Sequence[Row], earlier: Sequence[Row], tolerance: float) -> list[Compared]:
+def compare(
+    rows: Sequence[PlainRow], earlier: Sequence[PlainRow], tolerance: float
+) -> list[Compared]:
     """Puts the figures of both runs side by side: where both have the same load and keys.
 
     What counts is CPU per answer, where both runs could see it, and answers a second; and p50 of

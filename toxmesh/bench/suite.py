@@ -64,7 +64,7 @@ class Prepared:
     name: str
     keys: int | None
     load: loads.Load
-    ring: Packets | None  # None: the node does not do what it needs, and the note says what
+    ring: Packets | None  # None: there is none, or the node does not do what it needs (see note)
     note: str
     requests: list[list[Request]]  # of each probe
 
@@ -86,6 +86,8 @@ class Suite:
         self.clients = clients
         self.window = window
         self.generator = Generator(node.target, sources, PROBES, brake, max_rate)
+        self._pacer: Generator | None = None
+        self._fresh_used = 0  # clients that were new to the node, and are not any more
         self._own = [clients[len(clients) - 1 - i] for i in range(PROBES)]
 
     @contextmanager
@@ -95,6 +97,13 @@ class Suite:
             yield self
         finally:
             self.generator.close()
+            if self._pacer is not None:
+                self._pacer.close()
+
+    def dropped(self) -> int:
+        """Returns how many answers the kernel threw away as sockets of the load were full."""
+        pacer = self._pacer
+        return self.generator.dropped() + (0 if pacer is None else pacer.dropped())
 
     def _ring(self, load: loads.Load, keys: int) -> Packets:
         count = max(keys, RING) // keys * keys
@@ -130,24 +139,27 @@ class Suite:
         )
 
     def run(self, name: str, keys: int, seconds: float, rate: float = 0.0) -> Measured:
-        """Measures one load with so many client keys, held to `rate` requests a second if any."""
-        if name == RATE_LOAD:
-            return self._paced(keys, seconds)
-        if name == FRESH_LOAD:
-            return self._fresh(keys)
-        prepared = self.prepare(name, keys)
-        if prepared.ring is None:
-            return Measured(self.node.name, name, keys, Result(), None, prepared.note)
+        """Measures one load with so many client keys, held to `rate` requests a second if any.
+
+        May raise LoadError.
+        """
+        return self.again(self.prepare(name, keys), seconds, rate)
+
+    def again(self, prepared: "Prepared", seconds: float, rate: float = 0.0) -> Measured:
+        """Measures what was prepared, with nothing else under way.  May raise LoadError."""
         self.generator.drain()
-        row = self.measure(prepared, seconds, rate)
-        self.generator.drain()
-        return row
+        return self.measure(prepared, seconds, rate)
 
     def prepare(self, name: str, keys: int) -> "Prepared":
         """Makes all that a load sends, and lets the node see each key once."""
         load: loads.Load
         ring: Packets | None
         note = ""
+        self.generator.drain()
+        if name == RATE_LOAD:
+            return self._prepare_pacer(keys)
+        if name == FRESH_LOAD:
+            return Prepared(name, keys, self.simple("ping"), None, "", [])
         if name in BACK_LOADS:
             load, ring = self.back(name)
         elif name == "announce store":
@@ -169,8 +181,12 @@ class Suite:
     def measure(self, prepared: "Prepared", seconds: float, rate: float = 0.0) -> Measured:
         """Measures what was prepared, as often as one likes."""
         load, ring, name = prepared.load, prepared.ring, prepared.name
+        if name == RATE_LOAD:
+            return self._paced(prepared, seconds)
+        if name == FRESH_LOAD:
+            return self._fresh(prepared)
         if ring is None:
-            raise loads.LoadError(f"{name}: {prepared.note}")
+            raise loads.LoadError(prepared.note)
         generator = self.generator
         for probe, requests in zip(generator.probes.values(), prepared.requests, strict=True):
             probe.requests = requests
@@ -184,47 +200,61 @@ class Suite:
             row.note = "; ".join(p for p in (f"{load.listed} nodes listed", row.note) if p)
         return row
 
-    def _paced(self, keys: int, seconds: float) -> Measured:
-        """Measures pings that come one by one, each from a probe, by known clients."""
+    def _prepare_pacer(self, keys: int) -> "Prepared":
+        """Lets the node see each key, and opens the many probes that send at a rate."""
         load = self.simple(RATE_LOAD)
         self._warm(load, self._ring(load, keys), keys)
         own = self.generator
-        pacer = Generator(
-            own.target, max(1, len(own.sources)), RATE_PROBES, own.brake, own.max_rate
-        )
-        try:
-            for place, probe in enumerate(pacer.probes.values()):
-                home = _home(probe)
-                probe.requests = [
+        if self._pacer is None:
+            self._pacer = Generator(
+                own.target, max(1, len(own.sources)), RATE_PROBES, own.brake, own.max_rate
+            )
+        requests = []
+        for place, probe in enumerate(self._pacer.probes.values()):
+            home = _home(probe)
+            requests.append(
+                [
                     load.probe(i, self.clients[i % keys], home)
                     for i in range(place, place + 8 * RATE_PROBES, RATE_PROBES)
                 ]
-            own.drain()
-            return measure(
-                self.node, RATE_LOAD, keys, lambda: pacer.pace(RATE, seconds, load.answer)
             )
-        finally:
-            pacer.close()
+        return Prepared(RATE_LOAD, keys, load, None, "", requests)
 
-    def _fresh(self, keys: int) -> Measured:
+    def _paced(self, prepared: "Prepared", seconds: float) -> Measured:
+        """Measures pings that come one by one, each from a probe, by known clients."""
+        pacer = self._pacer
+        if pacer is None:
+            raise loads.LoadError(f"{prepared.name} was not prepared here")
+        for probe, requests in zip(pacer.probes.values(), prepared.requests, strict=True):
+            probe.requests = requests
+        return measure(
+            self.node, prepared.name, prepared.keys,
+            lambda: pacer.pace(RATE, seconds, prepared.load.answer),
+        )  # fmt: skip
+
+    def _fresh(self, prepared: "Prepared") -> Measured:
         """Measures what the first request of a client costs: clients that never spoke before.
 
-        They are those behind the first `keys` and before the probes'.
+        They are those behind the first `keys` and before the probes'; each time it takes others.
         """
-        load = self.simple("ping")
-        count = min(FRESH, len(self.clients) - PROBES - keys)
+        load = prepared.load
+        first = (prepared.keys or 0) + self._fresh_used
+        count = min(FRESH, len(self.clients) - PROBES - first)
+        if count <= 0:
+            raise loads.LoadError("no client is new any more")
+        self._fresh_used += count
         home = self.generator.endpoint
         ring = self.generator.packets(
-            [load.request(i, self.clients[keys + i], home(i)) for i in range(count)]
+            [load.request(i, self.clients[first + i], home(i)) for i in range(count)]
         )
         scalar = scalar_us()
-        row = measure(self.node, FRESH_LOAD, count, lambda: self._once(ring, load.answer))
+        row = measure(
+            self.node, prepared.name, count, lambda: self._once(ring, load.answer)
+        )
         scalar = min(scalar, scalar_us())
         row.figures["scalar_us"] = scalar
-        row.note = f"scalar multiplication {scalar:.1f} us"
         if row.cpu_us is not None:
             row.figures["beside_us"] = row.cpu_us - scalar
-            row.note += f", {row.cpu_us - scalar:.1f} beside it"
         return row
 
     def simple(self, name: str) -> loads.Load:

@@ -1,10 +1,10 @@
 """The node under load: where it is, and what its processes have used up."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import psutil
 
@@ -19,6 +19,7 @@ class Weight:
 
     cpu: dict[str, float]  # seconds by process name, with those of children that ended
     rss: dict[str, int]  # bytes by process name
+    switches: int = 0  # how often one of them got a core
 
     @property
     def cpu_s(self) -> float:
@@ -58,36 +59,51 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def cpu_seconds(process: psutil.Process) -> float:
-    """Returns the CPU time of all threads of a process and of its children that ended.
+class Spent(NamedTuple):
+    """What the threads of a process have had of the cores."""
+
+    seconds: float  # of CPU time, with those of its children that ended
+    turns: int  # how often a thread got a core; 0 where the system does not count that
+
+
+def spent(process: psutil.Process) -> Spent:
+    """Returns what all threads of a process have had so far.
 
     /proc/PID/schedstat counts nanoseconds where /proc/PID/stat counts hundredths of a second.
     """
     times = process.cpu_times()
     ended = float(times.children_user + times.children_system)
+    nanoseconds = turns = 0
     try:
-        threads = os.listdir(_PROC / str(process.pid) / "task")
-        spent = sum(
-            int((_PROC / str(process.pid) / "task" / thread / "schedstat").read_bytes().split()[0])
-            for thread in threads
-        )
-    except (OSError, IndexError, ValueError):
-        spent = 0
-    return ended + (spent / 1e9 if spent else float(times.user + times.system))
+        tasks = _PROC / str(process.pid) / "task"
+        for thread in os.listdir(tasks):
+            # Documentation/scheduler/sched-stats.rst: time on a core, time waiting, timeslices
+            on_core, _, slices = map(int, (tasks / thread / "schedstat").read_bytes().split())
+            nanoseconds += on_core
+            turns += slices
+    except (OSError, ValueError):
+        nanoseconds = 0
+    usual = float(times.user + times.system)
+    return Spent(ended + (nanoseconds / 1e9 if nanoseconds else usual), turns)
 
 
-def weigh(processes: Iterable[psutil.Process]) -> Weight:
-    """Returns what processes have used up; those that are gone are left out."""
+def weigh(
+    processes: Iterable[psutil.Process],
+    label: Callable[[psutil.Process], str] = lambda process: f"{process.name()}-{process.pid}",
+) -> Weight:
+    """Returns what processes have used up, each under its label; what is gone is left out."""
     cpu: dict[str, float] = {}
     rss: dict[str, int] = {}
+    switches = 0
     for process in processes:
         try:
-            used, size = cpu_seconds(process), process.memory_info().rss
-            name = f"{process.name()}-{process.pid}"
+            used, size, name = spent(process), process.memory_info().rss, label(process)
         except psutil.NoSuchProcess:
             continue
-        cpu[name], rss[name] = used, size
-    return Weight(cpu, rss)
+        cpu[name] = cpu.get(name, 0.0) + used.seconds
+        rss[name] = size
+        switches += used.turns
+    return Weight(cpu, rss, switches)
 
 
 class KnownProcess:

@@ -19,14 +19,15 @@ from toxmesh.commands import complain
 if TYPE_CHECKING:
     from core.endpoint import Endpoint
     from toxmesh.bench.clients import Clients
-    from toxmesh.bench.measured import Measured
     from toxmesh.bench.plan import Options
+    from toxmesh.bench.rows import Row
     from toxmesh.bench.traffic import Brake
     from toxmesh.nodes import BootstrapNode
 
 MAX_KEYS = 100_000  # 64 bytes and a datagram each, and 60 us to make
 MAX_NUMBERS = 8  # of keys, in one run
 MAX_SECONDS = 600.0
+MAX_REPEATS = 9  # of each load; new clients are others each time, 20,000 of them
 MAX_SOURCES = 10_000
 MAX_WINDOW = 4096
 MAX_RATE = 1_000_000  # datagrams a second; nobody reaches that
@@ -56,6 +57,7 @@ class Asked:
     loads: str | None
     keys: tuple[int, ...]
     seconds: float
+    repeat: int
     rate: float
     window: int
     sources: int | None
@@ -97,7 +99,11 @@ def _finite(
 )  # fmt: skip
 @click.option(
     "--seconds", type=click.FloatRange(0.1, MAX_SECONDS), default=3.0, callback=_finite,
-    help="Of each load [3].",
+    help="Of each measurement [3].",
+)  # fmt: skip
+@click.option(
+    "--repeat", type=click.IntRange(1, MAX_REPEATS), default=1,
+    help="Measurements of each load, the median of which counts [1].",
 )  # fmt: skip
 @click.option(
     "--rate", type=click.FloatRange(1, MAX_RATE), default=None, callback=_finite,
@@ -241,6 +247,7 @@ def _options(asked: Asked, target: "Endpoint") -> "Options":
     return Options(
         keys=asked.keys,
         seconds=asked.seconds,
+        repeats=asked.repeat,
         sources=(asked.sources or 1000) if spread else 1,
         window=asked.window if loopback else min(asked.window, REMOTE_WINDOW),
         rate=asked.rate,
@@ -300,7 +307,7 @@ def _clients(
     from toxmesh.bench import plan
     from toxmesh.bench.clients import Clients, make_rows
 
-    count = plan.clients_needed(names, options.keys)
+    count = plan.clients_needed(names, options.keys, options.repeats)
     progress = plan.Progress(_say, f"making {count:,} client keys", count)
 
     def step(done: int) -> None:
@@ -322,7 +329,7 @@ def _rows(
     options: "Options",
     asked: Asked,
     brake: "Brake",
-) -> "list[Measured]":
+) -> "list[Row]":
     """Makes sure that the node is there, then runs the loads and says each row on stderr."""
     from core import endpoint
     from toxmesh.bench import plan, table
@@ -338,11 +345,12 @@ def _rows(
         names = [name for name in names if name not in plan.RELAY]
     _raise_descriptors()
     known = KnownProcess(f"{node.host}:{node.port}", target, address, asked.pid)
-    rows: list[Measured] = []
-    for row in plan.run(known, made, names, options, brake):
+    rows: list[Row] = []
+    for row in plan.run([known], made, names, options, brake):
         if brake.pulled:
-            row.note = "; ".join(filter(None, (row.note, "cut short")))
-        if row.result.answers or not brake.pulled:
+            last = row.repeats[-1]
+            last.note = "; ".join(filter(None, (last.note, "cut short")))
+        if row.answers or not brake.pulled:
             rows.append(row)
             _say("  " + "  ".join(table.cells(row, rows, "")))
     return rows
@@ -385,7 +393,7 @@ def _raise_descriptors() -> None:
 
 def _tell(
     node: "BootstrapNode",
-    rows: "list[Measured]",
+    rows: "list[Row]",
     options: "Options",
     asked: Asked,
     earlier: list[dict[str, Any]] | None,
@@ -398,7 +406,7 @@ def _tell(
     if rows:
         about = (
             f"{node.host}:{node.port}; {options.sources} source addresses, window "
-            f"{options.window}, {options.seconds:g} s each"
+            f"{options.window}, {options.repeats} x {options.seconds:g} s each"
             + (f", {options.rate:g} datagrams a second at most" if options.rate else "")
         )
         click.echo(f"{about}\n\n{table.render(rows)}")
@@ -410,6 +418,7 @@ def _tell(
             "sources": options.sources,
             "window": options.window,
             "seconds": options.seconds,
+            "repeats": options.repeats,
             "rate": options.rate,
         },
         cut_short,
@@ -429,7 +438,7 @@ def _tell(
         if not compared:
             complain("the two runs have no load in common")
             code = FAILED
-    silent = [row.load for row in rows if not row.result.answers or row.result.wrong]
+    silent = [row.load for row in rows if not row.answered or row.wrong]
     if silent:
         complain(f"no good answers to: {', '.join(dict.fromkeys(silent))}")
         code = FAILED
