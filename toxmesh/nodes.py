@@ -1,78 +1,17 @@
-"""Nodes to begin with: how one is written, the shipped list, host names looked up."""
+"""Nodes to begin with: the shipped list, and host names looked up."""
 
-import re
 import socket
-import string
 import threading
 from collections.abc import Iterable
 from importlib import resources
-from typing import NamedTuple
 
 from core import endpoint
+from core.bootstrap_node import BootstrapNode, parse
 from core.endpoint import Endpoint
 
-KEY_DIGITS = 64  # hexadecimal digits of a 32-byte key
-MAX_HOST = 253  # RFC 1035: characters of a host name
 SHIPPED_FILE = "bootstrap_nodes.txt"
 
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-_HEX = frozenset(string.hexdigits)
-
-
-class BootstrapNode(NamedTuple):
-    """A node that a new node asks first: where it is and which key it has."""
-
-    host: str  # an address or a host name, without brackets
-    port: int
-    key: bytes  # 32 bytes
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}:{self.key.hex().upper()}"
-
-
-def _is_host(host: str) -> bool:
-    """Tells whether this could be a host name or an IPv4 address."""
-    if re.fullmatch(r"[0-9.]+", host):
-        try:
-            endpoint.from_text(host, 1)
-        except ValueError:
-            return False
-        return True
-    labels = host.removesuffix(".").split(".")
-    return len(host) <= MAX_HOST and all(_LABEL.fullmatch(label) for label in labels)
-
-
-def parse(text: str) -> BootstrapNode:
-    """Reads `HOST:PORT:PUBLICKEY`, an IPv6 address in brackets. ValueError says what is wrong."""
-    try:
-        place, port_text, key_text = text.strip().rsplit(":", 2)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not HOST:PORT:PUBLICKEY, as in node.example.org:33445:F404AB…"
-        ) from None
-    if len(key_text) != KEY_DIGITS or not set(key_text) <= _HEX:
-        raise ValueError(
-            f"the public key of {place!r} must have {KEY_DIGITS} hexadecimal digits, "
-            f"not {len(key_text)} characters {key_text[:8]!r}…"
-            if len(key_text) > 8
-            else f"{text!r} must end in a public key of {KEY_DIGITS} hexadecimal digits"
-        )
-    if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= 65535):
-        raise ValueError(f"the port of {place!r} must be 1-65535, not {port_text!r}")
-    if place.startswith("[") and place.endswith("]"):
-        host = place[1:-1]
-        try:
-            endpoint.from_text(host, 1)
-        except ValueError:
-            raise ValueError(f"{host!r} is not an IPv6 address") from None
-    elif ":" in place:
-        raise ValueError(f"write an IPv6 address in brackets: [{place}]:{port_text}:…")
-    elif not _is_host(place):
-        raise ValueError(f"{place!r} is neither an address nor a host name")
-    else:
-        host = place
-    return BootstrapNode(host, int(port_text), bytes.fromhex(key_text))
+__all__ = ["SHIPPED_FILE", "BootstrapNode", "parse", "resolve", "shipped"]
 
 
 def shipped() -> tuple[BootstrapNode, ...]:
