@@ -1,9 +1,11 @@
-"""Asks a running node over its control socket: one JSON line there, one JSON line back."""
+"""Asks a running node over its control socket: one JSON line there, JSON lines back."""
 
 import os
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,9 +15,13 @@ VERSION = 1  # of the control door's language; docs/architecture.md: Control doo
 TIMEOUT_S = 5.0
 MAX_ANSWER = 16 << 20  # bytes; a node with hundreds of workers answers far below it
 
+NOT_FOUND = 1
 FAILED = 2
+USAGE = 3
 UNREACHABLE = 4
 NO_PERMISSION = 5
+
+_CODES = {"usage": USAGE, "not_found": NOT_FOUND, "permission": NO_PERMISSION}  # others: FAILED
 
 
 class AskError(Exception):
@@ -41,33 +47,54 @@ def _connect(state_dir: Path, timeout_s: float) -> socket.socket:
     return door
 
 
-def _read_line(door: socket.socket) -> bytes:
-    """Reads up to the line end, or to the end of the stream."""
-    parts: list[bytes] = []
-    size = 0
-    while not parts or b"\n" not in parts[-1]:
-        part = door.recv(1 << 16)
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER:
-            raise AskError(
-                f"the node's answer is longer than {MAX_ANSWER} bytes; is another program "
-                "listening on that socket?",
-                FAILED,
-            )
-    return b"".join(parts).split(b"\n", 1)[0]
+class Event(NamedTuple):
+    """Something that happened in a node that is followed."""
+
+    name: str
+    at: float  # unix seconds
+    data: dict[str, Any]
 
 
-def ask(state_dir: Path, request: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Returns the node's answer to `request`. Raises AskError with a sentence and an exit code."""
+class _Reader:
+    """Takes lines out of a stream."""
+
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._data = bytearray()
+
+    def line(self) -> bytes:
+        """Returns the next line without its end; empty at the end of the stream."""
+        start = 0
+        while (end := self._data.find(b"\n", start)) < 0:
+            start = len(self._data)
+            part = self._door.recv(1 << 16)
+            if not part:
+                return b""
+            self._data += part
+            if len(self._data) > MAX_ANSWER:
+                raise AskError(
+                    f"the node's answer is longer than {MAX_ANSWER} bytes; is another program "
+                    "listening on that socket?",
+                    FAILED,
+                )
+        line = bytes(self._data[:end])
+        del self._data[: end + 1]
+        return line
+
+
+@contextmanager
+def _asked(
+    state_dir: Path, request: str, args: Mapping[str, Any] | None, timeout_s: float
+) -> Iterator[tuple[_Reader, socket.socket]]:
+    """Asks, and makes one sentence of whatever may go wrong with the socket."""
     path = state_dir / CONTROL_SOCKET
-    question = orjson.dumps({"version": VERSION, "request": request}) + b"\n"
+    question: dict[str, Any] = {"version": VERSION, "request": request}
+    if args:
+        question["args"] = dict(args)
     try:
         with _connect(state_dir, timeout_s) as door:
-            door.sendall(question)
-            line = _read_line(door)
+            door.sendall(orjson.dumps(question) + b"\n")
+            yield _Reader(door), door
     except PermissionError:
         raise AskError(
             f"this user may not open {path}; ask as the user that runs the node, or with sudo",
@@ -88,16 +115,44 @@ def ask(state_dir: Path, request: str, timeout_s: float = TIMEOUT_S) -> dict[str
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise AskError(f"{path} cannot be asked: {reason}", UNREACHABLE) from None
+
+
+def ask(
+    state_dir: Path,
+    request: str,
+    args: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> dict[str, Any]:
+    """Returns the node's answer to `request`. Raises AskError with a sentence and an exit code."""
+    with _asked(state_dir, request, args, timeout_s) as (reader, _):
+        return _answer(reader.line(), state_dir / CONTROL_SOCKET)
+
+
+def follow(
+    state_dir: Path,
+    request: str,
+    args: Mapping[str, Any] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Event]:
+    """Yields events after a request that follows, until the node stops or the caller has enough.
+
+    Raises AskError as `ask` does, before the first event.
+    """
+    with _asked(state_dir, request, args, timeout_s) as (reader, door):
+        _answer(reader.line(), state_dir / CONTROL_SOCKET)
+        door.settimeout(None)
+        while line := reader.line():
+            row = orjson.loads(line)
+            yield Event(row["event"], row["at"], row["data"])
+
+
+def _answer(line: bytes, path: Path) -> dict[str, Any]:
+    """Takes the answer out of its envelope."""
     if not line:
         raise AskError(
             f"the node behind {path} closed the door without an answer; is it stopping?",
             UNREACHABLE,
         )
-    return _answer(line, path)
-
-
-def _answer(line: bytes, path: Path) -> dict[str, Any]:
-    """Takes the answer out of its envelope."""
     try:
         envelope = orjson.loads(line)
     except ValueError:
@@ -112,5 +167,7 @@ def _answer(line: bytes, path: Path) -> dict[str, Any]:
         )
     answer = envelope.get("answer")
     if envelope["ok"] is not True or not isinstance(answer, dict):
-        raise AskError(f"the node refused: {envelope.get('error', 'no reason given')}", FAILED)
+        reason = envelope.get("error", "no reason given")
+        code = _CODES.get(str(envelope.get("code")), FAILED)
+        raise AskError(f"the node refused: {reason}", code)
     return answer

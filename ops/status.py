@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
-from ops import client, screen
+from ops import client, options, screen
 from ops.kinds import NAMES
-from ops.paths import default_state_dir
 
 GOOD, DEGRADED, DOWN = 0, 1, 2
 _NAMES = {f"0x{kind:02x}": name for kind, name in NAMES.items()}
@@ -117,27 +115,19 @@ def page(answer: dict[str, Any]) -> list[str]:
 
 
 @click.command("status")
-@click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path, readable=False),  # click would exit with 3, not with 5
-    metavar="DIR",
-    help="State directory of the node [$STATE_DIRECTORY, else ~/.local/state/toxmesh].",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole answer as JSON.")
-def command(state_dir: Path | None, as_json: bool) -> int:
+@options.state_dir
+@options.as_json
+@options.says_why
+def command(state_dir: Path, as_json: bool) -> int:
     """Show whether a running node is well, its workers, and totals of packets.
 
     Exit codes: 0 good, 1 degraded (somebody is not at work, such as a worker that restarts),
     2 down (no worker is at work, or the node stops), 4 no node answers, 5 permission.
     """
-    try:
-        answer = client.ask(state_dir or default_state_dir(), "status")
-    except client.AskError as error:
-        click.echo(f"toxmesh: {error}", err=True)
-        return error.code
+    answer = client.ask(state_dir, "status")
     code = verdict(answer)
     if as_json:
-        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2))
+        options.print_json(answer)
         return code
     first, *others = page(answer)
     if screen.has_colour():
