@@ -45,6 +45,12 @@ class Inherited(NamedTuple):
             row.close()
 
 
+def announced(environment: Mapping[str, str] | None = None) -> bool:
+    """Tells whether sockets were handed over to this process."""
+    variables = os.environ if environment is None else environment
+    return variables.get("LISTEN_PID") == str(os.getpid())
+
+
 def inherited(environment: Mapping[str, str] | None = None, first: int = FIRST) -> Inherited:
     """Returns the sockets that were handed over; none where $LISTEN_PID is not this process.
 
@@ -52,7 +58,7 @@ def inherited(environment: Mapping[str, str] | None = None, first: int = FIRST) 
     UDP on more than one port; what was taken is closed then.
     """
     variables = os.environ if environment is None else environment
-    if variables.get("LISTEN_PID") != str(os.getpid()):
+    if not announced(variables):
         return Inherited()
     text = variables.get("LISTEN_FDS", "")
     if not (text.isascii() and text.isdigit() and int(text) <= MOST):

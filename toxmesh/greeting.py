@@ -4,6 +4,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
+from toxmesh import activation
 from toxmesh.settings import PORT_RANGE, Settings
 
 _OUTSIDE = (
@@ -63,9 +64,10 @@ def lines(
     result += [f"listens on  {address}" for address in addresses]
     first = PORT_RANGE[0]
     taken = "            port {} was taken for {}; {} was the next free one"
-    if settings.udp_port is None and udp_port not in (0, first):
+    searched = not activation.announced()
+    if searched and settings.udp_port is None and udp_port not in (0, first):
         result.append(taken.format(first, "UDP", udp_port))
-    if settings.tcp_ports is None and tcp_ports and first not in tcp_ports:
+    if searched and settings.tcp_ports is None and tcp_ports and first not in tcp_ports:
         result.append(taken.format(first, "TCP", tcp_ports[0]))
     for role, what, mend in _WITHOUT:
         if not settings.workers.get(role) and (role != "relay" or tcp_ports):

@@ -79,6 +79,7 @@ class Notify:
         self._fed = self._told = float("-inf")
         self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
         self._status = ""
+        self._answering = Answering()
         self._socket: socket.socket | None = None
         if self._address[:1] in ("/", "\0"):
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -93,7 +94,8 @@ class Notify:
         return cls(variables.get("NOTIFY_SOCKET", ""), _watchdog_s(variables, os.getpid()))
 
     def ready(self) -> None:
-        """Says that the node listens, or that its reload is done."""
+        """Says that the node listens, or that its reload is done; its status follows at once."""
+        self._told = float("-inf")
         self._say("READY=1")
 
     def reloading(self) -> None:
@@ -109,7 +111,11 @@ class Notify:
         """Asks for that much time from now on for a stop (or start) that has to take longer."""
         self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def turn(self, now: float, answering: bool, status: Callable[[], str]) -> None:
+    def turn(self, now: float, rows: Sequence[Child]) -> None:
+        """Says what is due, as it follows from the node's children."""
+        self.tell(now, self._answering.all(rows, now), lambda: status_line(rows))
+
+    def tell(self, now: float, answering: bool, status: Callable[[], str]) -> None:
         """Says what is due: what could not be told before, the watchdog's food, the status."""
         if self._socket is None:
             return

@@ -62,7 +62,7 @@ def test_without_a_manager_nothing_is_said_and_nothing_fails(tmp_path: Path) -> 
         line = Notify.from_environment(environment)
         line.ready()
         line.reloading()
-        line.turn(0.0, True, quiet)
+        line.tell(0.0, True, quiet)
         line.stopping()
         line.close()
         line.ready()  # a word after the end is lost as well
@@ -91,7 +91,7 @@ def test_the_watchdog_is_fed_at_half_its_time_and_only_while_all_answer(manager:
     fed = []
     for tick in range(400):
         now = 1000 + tick / 4
-        line.turn(now, not 40 <= tick / 4 < 60, quiet)
+        line.tell(now, not 40 <= tick / 4 < 60, quiet)
         fed += [tick / 4] * manager.heard().count("WATCHDOG=1")
     assert fed == [0.0, 15.0, 30.0, 60.0, 75.0, 90.0]
     line.close()
@@ -111,7 +111,7 @@ def test_a_watchdog_that_is_off_or_another_process_s_gets_nothing(
 ) -> None:
     line = Notify.from_environment({"NOTIFY_SOCKET": manager.address, **variables})
     for second in range(100):
-        line.turn(float(second), True, quiet)
+        line.tell(float(second), True, quiet)
     assert manager.heard() == []
     line.close()
 
@@ -119,14 +119,14 @@ def test_a_watchdog_that_is_off_or_another_process_s_gets_nothing(
 def test_the_status_is_told_when_it_changes_at_most_every_five_seconds(manager: Manager) -> None:
     line = Notify(manager.address)
     for second in range(20):
-        line.turn(float(second), True, f"line {second // 10}".__str__)
+        line.tell(float(second), True, f"line {second // 10}".__str__)
     assert manager.heard() == ["STATUS=line 0", "STATUS=line 1"]
-    line.turn(20.0 + STATUS_S, True, lambda: "two\nlines=" + "x" * 500)
+    line.tell(20.0 + STATUS_S, True, lambda: "two\nlines=" + "x" * 500)
     (said,) = manager.heard()
     assert said.count("\n") == 0
     assert len(said) <= len("STATUS=") + 200
     line.stopping()
-    line.turn(100.0, True, lambda: "good")
+    line.tell(100.0, True, lambda: "good")
     assert manager.heard() == ["STOPPING=1\nSTATUS=stopping"]
     line.close()
 
@@ -143,9 +143,9 @@ def test_a_manager_that_does_not_read_is_told_every_change_later_and_in_order(
             pass
     for word in say:
         word()
-    line.turn(0.0, True, quiet)
+    line.tell(0.0, True, quiet)
     assert set(manager.heard()) == {"STUFFED=1"}
-    line.turn(0.25, True, quiet)
+    line.tell(0.25, True, quiet)
     assert [text.split("\n")[0] for text in manager.heard()] == ["RELOADING=1", "READY=1"]
     stuffing.close()
     line.close()
