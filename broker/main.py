@@ -321,6 +321,7 @@ class Broker:
             "received": [[kind, count] for kind, count in enumerate(udp.kinds_received) if count],
             "sent": [[kind, count] for kind, count in enumerate(udp.kinds_sent) if count],
             "drops": dict(self.drops),
+            "at": time.monotonic(),
             "busy": time.process_time(),
             "rss": child.rss(),
             "queues": {

@@ -352,7 +352,7 @@ class SharedKeys:
     default would miss each time (46 us instead of 13 per request; `tests.bench --keys 100000`).
     """
 
-    __slots__ = ("_half", "_old", "_secret", "_young", "deferring", "misses")
+    __slots__ = ("_half", "_old", "_secret", "_young", "deferring", "hits", "misses")
 
     def __init__(self, secret: SecretKey, capacity: int = 250_000) -> None:
         self._secret = secret
@@ -361,6 +361,8 @@ class SharedKeys:
         self._old: dict[bytes, SharedKey] = {}
         self.deferring = False
         """Whether `sender` leaves new keys for later: set while a batch of datagrams is handled."""
+        self.hits = 0
+        """How often a key was at hand."""
         self.misses = 0
         """How many keys had to be computed."""
 
@@ -372,6 +374,7 @@ class SharedKeys:
         """
         shared = self._young.get(public)
         if shared is not None:
+            self.hits += 1
             return shared
         if self.deferring and public not in self._old and public not in LOW_ORDER:
             raise KeyMiss
@@ -381,6 +384,7 @@ class SharedKeys:
         """Returns the combined key with `public`, or None for a key of low order."""
         shared = self._young.get(public)
         if shared is not None:
+            self.hits += 1
             return shared
         shared = self._old.pop(public, None)
         if shared is None:
@@ -390,6 +394,8 @@ class SharedKeys:
             shared = precompute(self._secret, public)
             if shared is None:
                 return None
+        else:
+            self.hits += 1
         if len(self._young) >= self._half:
             self._old = self._young
             self._young = {}
@@ -399,6 +405,10 @@ class SharedKeys:
     def known(self, public: bytes) -> SharedKey | None:
         """Returns the combined key if it is at hand, without any curve arithmetic."""
         return self._young.get(public) or self._old.get(public)
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many keys are at hand, how often they were, and how often one was not."""
+        return {"size": len(self), "hits": self.hits, "misses": self.misses}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

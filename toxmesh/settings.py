@@ -50,6 +50,7 @@ class Settings:
     workers: Mapping[str, int] = field(default_factory=default_workers)  # by role; 0: off
     dispatch: str = "kernel"  # who gives workers their datagrams: the kernel or the broker
     brokers: int = 1  # that read UDP, where the broker dispatches; the first has all TCP
+    http: str = "127.0.0.1:9745"  # metrics and the live page; empty: off
     control_group: str = ""  # whose members may open the control door; empty: this user alone
     dev: bool = False
     log_level: str = "info"  # debug, info, warning or error

@@ -29,13 +29,16 @@ def _row(
         "cpu_percent": child.cpu_percent,
         "rss": child.beat.get("rss", 0),
         "uptime_s": round(now - child.spawned, 1) if child.alive else 0.0,
+        "silent_s": round(now - child.heard, 3) if child.alive else 0.0,
     }
 
 
 def node_state(node: "Supervisor") -> str:
-    """Returns `good`, `degraded` (somebody is not up) or `stopping`."""
+    """Returns `starting`, `good`, `degraded` (somebody is not up) or `stopping`."""
     if node.stopping:
         return "stopping"
+    if not node.listening:
+        return "starting"
     return "good" if all(child.state is State.UP for child in node.children) else "degraded"
 
 
@@ -72,6 +75,8 @@ def report(node: "Supervisor") -> dict[str, Any]:
             "tcp_ports": list(node.bound.tcp_ports),
             "state_dir": str(node.settings.state_dir),
             "dispatch": node.dispatch,
+            "http": node.web.place,
+            "cpu_s": round(time.process_time(), 3),
         },
         "broker": rows[0],
         "workers": rows[1:],

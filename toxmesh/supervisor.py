@@ -31,7 +31,7 @@ from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
 from core.wire import WireError
-from toxmesh import __version__, activation, children, requests, sockets
+from toxmesh import __version__, activation, children, requests, sockets, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
 from toxmesh.control import ControlDoor
@@ -136,6 +136,7 @@ class Supervisor:
             self.totals.drops,
         )
         self.door.on_wanted = self._follow
+        self.web = web.open_door(self, self._selector)
         self._stop_asked = False
         self._failed = ""
         self.listening = False
@@ -219,6 +220,7 @@ class Supervisor:
                 row.kill()
                 row.reap(time.monotonic())
         self.door.close()
+        self.web.close()
         self._selector.close()
         self._wake.close()
         self._waker.close()
@@ -256,6 +258,7 @@ class Supervisor:
         self.notify.turn(now, self.children)
         self.asker.expire(now)
         self.door.expire(now)
+        self.web.expire(now)
 
     def _spawn(self, row: Child, now: float) -> None:
         """Starts the process of a place."""

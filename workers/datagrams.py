@@ -24,6 +24,8 @@ _BATCHES_A_TURN = 2  # of 64, from one socket, before the others have their turn
 _MISSES_WHEN_BUSY = 4  # new keys after full batches: a quarter of the time that these take
 _MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody waits long
 
+BATCH_WIDTHS = 7  # core.link.mmsg: a batch has 64 datagrams at most, a number of 7 bits
+
 _socket_of = itemgetter(0)  # of a row of `Misses`
 
 Handler = Callable[[bytes, Endpoint, float], None]
@@ -53,6 +55,8 @@ class Datagrams:
         self.packets = 0
         self.kinds_received = [0] * 256
         """Datagrams by kind that were read here; those in frames the broker has counted."""
+        self.batches = [0] * (BATCH_WIDTHS + 1)
+        """How many batches there were, by the bits of their size: 0, 1, 2-3, 4-7 ... 64."""
         self.misses = Misses(out.drops)
         self._out = out
         self._keys = keys
@@ -88,10 +92,12 @@ class Datagrams:
         counts = self.kinds_received
         for _ in range(_BATCHES_A_TURN):
             packets, sources = reader.receive()
-            self.packets += len(packets)
+            count = len(packets)
+            self.packets += count
+            self.batches[count.bit_length()] += 1
             for packet in packets:
                 counts[packet[0]] += 1
-            self._say_in_hand(len(packets))
+            self._say_in_hand(count)
             self._run(handlers, packets, sources, socket, now)
             if not reader.full:
                 break
@@ -105,7 +111,9 @@ class Datagrams:
 
     def take(self, items: Sequence[Any], socket: int, now: float) -> None:
         """Takes a frame of the broker: source and datagram in turn."""
-        self.packets += len(items) >> 1
+        count = len(items) >> 1
+        self.packets += count
+        self.batches[min(count.bit_length(), BATCH_WIDTHS)] += 1
         self._run(self._handlers, items[1::2], items[::2], socket, now)
 
     def _run(

@@ -418,6 +418,7 @@ class Host:
             ],
             "sent": [[kind, count] for kind, count in enumerate(out.kinds_sent) if count],
             "drops": dict(out.drops),
+            "at": time.monotonic(),
             "busy": time.process_time(),
             "rss": child.rss(),
             "waiting": sum(len(box) for box in out.mailboxes.values()),

@@ -472,6 +472,8 @@ class TableKeeper:
             "close_nodes": sum(self.close.bucket_sizes(now).values()),
             "close_places_used": len(self.close),
             "buckets": {str(number): n for number, n in self.close.bucket_sizes(now).items()},
+            "nodes": self.close.counts(now),
+            "places": self.close.places(now),
             "announcers": sum(client.announces for client in self.close),
             "connected": self.close.has_good(now),
             "connected_outside": self.close.has_good_wan(now),

@@ -157,6 +157,33 @@ class CloseList:
         }
         return {number: size for number, size in sizes.items() if size}
 
+    def counts(self, now: float) -> dict[str, dict[str, int]]:
+        """Returns how many addresses are good and bad, by family."""
+        result = {family: {"good": 0, "bad": 0} for family in ("ipv4", "ipv6")}
+        for client in self.by_key.values():
+            for family, association in (("ipv4", client.four), ("ipv6", client.six)):
+                if association is not None:
+                    result[family]["bad" if association.is_bad(now) else "good"] += 1
+        return result
+
+    def places(self, now: float) -> bytes:
+        """Returns where the nodes stand in the key space: 5 bytes for each.
+
+        The first 4 of its key, and bits: 1 it is good, 2 it has IPv4, 4 IPv6, 8 it keeps announces.
+        """
+        return b"".join(
+            client.key[:4]
+            + bytes(
+                (
+                    (not client.is_bad(now))
+                    | (client.four is not None) << 1
+                    | (client.six is not None) << 2
+                    | client.announces << 3,
+                )
+            )
+            for client in self
+        )
+
     def has_good(self, now: float) -> bool:
         """Tells whether we are connected: at least one node is good."""
         return any(not client.is_bad(now) for client in self.by_key.values())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-lan-discovery", is_flag=True, help="No search in the local network.")
 @click.option("--motd", metavar="TEXT", help="Message for those who ask for bootstrap info.")
+@click.option("--http", metavar="ADDRESS:PORT", help="Metrics and page; or off [127.0.0.1:9745].")
 @click.option("--workers", metavar="dht=2,onion=2,relay=2", help="Processes by role; 0 is off.")
 @click.option(
     "--dispatch",
@@ -51,6 +52,7 @@ def command(
     bootstrap: tuple[str, ...],
     no_lan_discovery: bool,
     motd: str | None,
+    http: str | None,
     workers: str | None,
     dispatch: str | None,
     brokers: int | None,
@@ -75,6 +77,7 @@ def command(
             "bootstrap": bootstrap,
             "lan_discovery": False if no_lan_discovery else None,
             "motd": motd,
+            "http": http,
             "workers": workers,
             "dispatch": dispatch,
             "brokers": brokers,

@@ -1,0 +1,1 @@
+"""Tests of the web door, its metrics and its page."""
