@@ -59,7 +59,11 @@ def commands() -> LazyGroup:
 
 ops = LazyGroup(
     "ops",
-    {"status": "ops.status:command"},
+    {
+        "status": "ops.status:command",
+        "decode": "ops.decode_command:command",
+        "replay": "ops.replay:command",
+    },
     "Ask a running node how it is.",
 )
 
