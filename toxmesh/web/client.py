@@ -2,15 +2,17 @@
 
 import socket
 from collections import deque
-from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum
+from http import HTTPStatus
+from itertools import islice
 from typing import NamedTuple
 
 import h11
 
 MAX_HEAD = 8 << 10  # bytes of a request's line and headers
-READ = 16 << 10  # bytes read at once
+READ = 8 << 10  # bytes read at once
+_PARTS = 16  # written at once
 
 _SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
@@ -156,24 +158,25 @@ class Client:
             *_SECURITY_HEADERS,
             *own.items(),
         ]
-        self._put(self._h11.send(h11.Response(status_code=answer.status, headers=rows)))
+        reason = HTTPStatus(answer.status).phrase
+        response = h11.Response(status_code=answer.status, headers=rows, reason=reason)
+        self._put(self._h11.send(response))
 
     def _put(self, data: bytes | None) -> None:
         if data:
             self._out.append(memoryview(data))
             self.waiting += len(data)
 
-    def write(self, send: Callable[[memoryview], int], now: float) -> None:
-        """Lets bytes leave until all are gone; BlockingIOError and OSError come from `send`."""
+    def write(self, now: float) -> None:
+        """Lets bytes leave until all are gone; BlockingIOError and OSError come from the socket."""
         while self._out:
-            part = self._out[0]
-            count = send(part)
+            count = self.socket.sendmsg(islice(self._out, _PARTS))
             self.since = now
             self.waiting -= count
-            if count < len(part):
-                self._out[0] = part[count:]
-            else:
-                self._out.popleft()
+            while count and count >= len(self._out[0]):
+                count -= len(self._out.popleft())
+            if count:
+                self._out[0] = self._out[0][count:]
         if self.phase is Phase.ANSWERING:
             self._turn_to_next(now)
         elif self.phase is Phase.CLOSING:

@@ -25,6 +25,9 @@ _RELAY_COUNTS = ("accepted", "confirmed", "bytes_in", "bytes_out")
 Report = Mapping[str, Any]
 Beats = Mapping[str, Mapping[str, Any]]
 
+ALERTED = ("bug", "relay_bug")
+"""Reasons that are there before they are first counted: an alert on a growth needs a beginning."""
+
 OPERATORS = ("control_", "http_")  # beginnings of the reasons for operators' own requests
 RELAY = ("relay_",)
 
@@ -126,7 +129,7 @@ class Metrics:
         )
 
     def _drops(self, out: Exposition, drops: Mapping[str, int]) -> None:
-        rows = by_family(self._reasons.fold(drops))
+        rows = by_family(self._reasons.fold({**dict.fromkeys(ALERTED, 0), **drops}))
         out.family(
             "toxmesh_udp_drops_total",
             "counter",
