@@ -61,6 +61,7 @@ ops = LazyGroup(
     "ops",
     {
         "status": "ops.status:command",
+        "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
     },

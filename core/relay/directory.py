@@ -130,7 +130,7 @@ class Directory:
         """Takes back a link id that its owner gave up. Raises ProtocolViolation for a free one."""
         link = self._by_serial[serial].drop(link_id)
         if link is None:
-            raise ProtocolViolation("relay: disconnect of no link")
+            raise ProtocolViolation("relay_no_link")
         return self._part(link)
 
     def remove(self, serial: int) -> list[Notice]:

@@ -72,7 +72,7 @@ def test_no_link_can_be_given_up_twice() -> None:
     one = directory(1)
     one.route(1, KEYS[2])
     assert one.unlink(1, 16) == []
-    with pytest.raises(ProtocolViolation, match="disconnect of no link"):
+    with pytest.raises(ProtocolViolation, match="relay_no_link"):
         one.unlink(1, 16)
 
 

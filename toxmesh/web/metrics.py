@@ -19,7 +19,15 @@ MAX_FRAME_KINDS = 32
 
 STATES = ("starting", "good", "degraded", "draining", "stopping")
 FAMILIES = ("ipv4", "ipv6")
-_UNOPENED = ("_box", "_not_opened")  # endings of the reasons for what no key opens
+_UNOPENED = {  # reasons for what no key opens, by module
+    "announce_not_opened": "announce",
+    "data_announce_not_opened": "data",
+    "data_store_not_opened": "data",
+    "dht_box": "dht",
+    "onion_not_opened": "onion",
+    "relay_closed:frame_box": "relay",
+    "relay_closed:hello": "relay",
+}
 _RELAY_COUNTS = ("accepted", "confirmed", "bytes_in", "bytes_out")
 
 Report = Mapping[str, Any]
@@ -148,13 +156,9 @@ class Metrics:
             "Requests and connections of operators that were refused.",
             _each("reason", rows["operator"]),
         )
-        failures: Counter[str] = Counter(
-            dict.fromkeys(("announce", "data_announce", "data_store", "dht", "onion"), 0)
-        )
-        for reason, count in drops.items():
-            ending = next((text for text in _UNOPENED if reason.endswith(text)), None)
-            if ending is not None:
-                failures[reason.removesuffix(ending)] += count
+        failures = dict.fromkeys(_UNOPENED.values(), 0)
+        for reason, module in _UNOPENED.items():
+            failures[module] += drops.get(reason, 0)
         out.family(
             "toxmesh_crypto_failures_total",
             "counter",
