@@ -132,6 +132,41 @@ class DataAsked(NamedTuple):
         return f"DataAsked(kind={self.kind:#x}, hidden)"  # it carries a key
 
 
+@message(22)
+class KeysStored(NamedTuple):
+    """An onion shard stored announces of these keys, which it had not; once a second without keys.
+
+    Whoever has the shard's filter as it was at `sequence` - 1 adds them; a gap makes it ask for the
+    whole filter, and so does another `opened`, and (when there is time) another `built`.
+    """
+
+    shard: int
+    opened: float  # monotonic seconds; names the incarnation of the shard
+    sequence: int  # of this message
+    as_of: float  # monotonic seconds: whatever was stored before that was told
+    built: int  # how often the filter was made anew, without keys that are gone
+    fingerprints: bytes  # 8 bytes a key (core.onion.key_filter)
+
+
+@message(23)
+class StoredFilter(NamedTuple):
+    """The whole filter of the keys that an onion shard has announces of."""
+
+    shard: int
+    opened: float
+    sequence: int  # of the last KeysStored that is in it
+    as_of: float
+    built: int
+    bits: bytes  # 1 KiB to 256 KiB
+
+
+@message(24)
+class FilterWanted(NamedTuple):
+    """An onion shard asks another for its StoredFilter."""
+
+    shard: int  # who asks
+
+
 # 50-69: relay
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import zmq
 
 from core import batch
-from core.messages import MESSAGE_NUMBERS, Bootstrap, Message, TableChange, TableFull
+from core.messages import MESSAGE_NUMBERS, Bootstrap, Message, StoredFilter, TableChange, TableFull
 from core.module import LocalError
 from core.wire import WireError
 
@@ -30,7 +30,8 @@ _PART_BYTES = 1 << 20  # and about as many bytes
 _GATHERED = 64  # messages that go at once whatever is on its way
 _GATHER_S = 0.001  # fewer wait so long after the last frame: one of 8 messages costs as 20 of these
 _TABLES = frozenset(MESSAGE_NUMBERS[row] for row in (TableFull, TableChange, Bootstrap))
-_WEIGHT = 2048  # bytes of any other message at most: all but tables fit into a datagram
+_FILTER = MESSAGE_NUMBERS[StoredFilter]
+_WEIGHT = 2048  # bytes of any other message at most: all but these fit into a datagram
 _DRAIN = 64  # frames taken in one turn at most
 
 
@@ -121,9 +122,9 @@ class Outlet:
 
 
 def _weight(row: tuple[int, tuple[Any, ...]]) -> int:
-    """Estimates the bytes of a message row: tables weigh more than the rest."""
+    """Estimates the bytes of a message row: tables and filters weigh more than the rest."""
     if row[0] not in _TABLES:
-        return _WEIGHT
+        return _WEIGHT if row[0] != _FILTER else _WEIGHT + len(row[1][-1])
     return _WEIGHT + sum(128 * len(field) for field in row[1] if isinstance(field, tuple))
 
 

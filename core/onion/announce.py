@@ -1,7 +1,9 @@
 """Announce requests and data for announced clients: 83, 87 and 85.
 
 An 83 or 87 is opened where it arrives (slot of the requester's key); the shard that owns the entry
-in question answers it, told by the opener if it is another. A client announces itself in two steps:
+in question answers it, told by the opener if it is another. A search for a key that surely is not
+stored (`announce_filters`) is answered by the opener, with what the owner would have answered: ping
+ids and the copy of the node table are the same. A client announces itself in two steps:
 the first answer carries a ping id, the second request proves with it that the client can receive at
 its return path, and is stored (c-toxcore onion_announce.c).
 """
@@ -11,7 +13,8 @@ from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint, is_lan, pack_ip_port
 from core.messages import AnnounceAsked
 from core.module import Context
-from core.onion.announce_store import DATA_KEY, HEAD, SOURCE, AnnounceStore, pack_entry
+from core.onion.announce_filters import OtherFilters, OwnFilter
+from core.onion.announce_store import DATA_KEY, HEAD, SOURCE, AnnounceStore, Kept, pack_entry
 from core.onion.group_store import GroupStore, read_announce
 from core.onion.hops import MAX_PACKET, RETURN_3
 from core.onion.timed_auth import TimedAuth
@@ -30,11 +33,27 @@ _NOT_STORED = b"\x00"
 _STORED = b"\x01"
 _OWN = b"\x02"
 
+# What is to be done with the store before an answer.
+_SEARCH = 0
+_STORE = 1
+_NOTHING = 2  # the searched key is another shard's, and surely not stored
+
 
 class Announces:
     """Answers announce requests from one shard's store, and passes data on to the announced."""
 
-    __slots__ = ("_context", "_nodes", "_out", "_ping_ids", "_shared", "entries", "groups")
+    __slots__ = (
+        "_context",
+        "_nodes",
+        "_out",
+        "_ping_ids",
+        "_shared",
+        "entries",
+        "groups",
+        "in_vain",
+        "others",
+        "own_filter",
+    )
 
     def __init__(
         self,
@@ -51,13 +70,17 @@ class Announces:
         self._ping_ids = TimedAuth(context.master, "announce ping id", PING_ID_WINDOW_S)
         self.entries = entries
         self.groups = groups
+        self.own_filter = OwnFilter(context, entries)
+        self.others = OtherFilters(context)
+        self.in_vain = 0
+        """Searches that other shards passed on, and whose key was not stored here."""
 
     def _refuse(self, reason: str) -> None:
         self._out.drops[reason] += 1
 
-    def _owns(self, key: bytes) -> bool:
+    def _owner(self, key: bytes) -> int:
         table = self._context.slots.get("onion")
-        return table is None or table.shards[key[8]] == self._context.shard
+        return self._context.shard if table is None else table.shards[key[8]]
 
     def handle_announce_request(self, packet: bytes, source: Endpoint, now: float) -> None:
         """83: a search or an announce by a client."""
@@ -90,8 +113,14 @@ class Announces:
             if not proven:
                 self._refuse("ping_id")  # it is answered all the same, as a search
         searched = plain[32:64]
-        if len(plain) > 104 or not self._owns(requester if proven else searched):
+        if len(plain) > 104:
             return self._pass_on(packet, source, shared, plain, proven, now)
+        task = _STORE if proven else _SEARCH
+        owner = self._owner(requester if proven else searched)
+        if owner != self._context.shard:
+            if proven or self.others.may_have(owner, searched, now):
+                return self._pass_on(packet, source, shared, plain, proven, now)
+            task = _NOTHING
         return self._answer(
             packet[0],
             source,
@@ -101,7 +130,7 @@ class Announces:
             searched,
             plain[64:96],
             plain[96:104],
-            proven,
+            task,
             b"",
             fresh_id,
             now,
@@ -136,10 +165,10 @@ class Announces:
             chat_id,
             announce,
         )
-        if chat_id and not self._owns(chat_id):
-            return self._out.tell("onion", chat_id, asked)
         if not chat_id:
             return self._out.tell("onion", asked.requester if proven else asked.searched, asked)
+        if self._owner(chat_id) != self._context.shard:
+            return self._out.tell("onion", chat_id, asked)
         return self.handle_asked(asked, now)
 
     def handle_asked(self, asked: AnnounceAsked, now: float) -> None:
@@ -147,11 +176,17 @@ class Announces:
 
         A step is never told back, even where the slot tables of two shards differ for a moment.
         """
+        task = _STORE if asked.proven else _SEARCH
         if asked.chat_id:
             asked = self._with_groups(asked, now)
             subject = asked.requester if asked.proven else asked.searched
-            if not self._owns(subject):
-                return self._out.tell("onion", subject, asked)
+            owner = self._owner(subject)
+            if owner != self._context.shard:
+                if asked.proven or self.others.may_have(owner, subject, now):
+                    return self._out.tell("onion", subject, asked)
+                task = _NOTHING
+        elif not asked.proven and self.entries.get(asked.searched, now) is None:
+            self.in_vain += 1
         return self._answer(
             asked.kind,
             Endpoint(asked.source),
@@ -161,7 +196,7 @@ class Announces:
             asked.searched,
             asked.data_key,
             asked.sendback,
-            asked.proven,
+            task,
             asked.groups,
             None,
             now,
@@ -183,28 +218,29 @@ class Announces:
         searched: bytes,
         data_key: bytes,
         sendback: bytes,
-        proven: bool,
+        task: int,
         groups: bytes,
         fresh_id: bytes | None,
         now: float,
     ) -> None:
         payload = None
-        if proven:
-            entry = pack_entry(source, onion_return, data_key, now)
-            if self.entries.put(requester, entry, now):
-                state = _OWN
-            else:
-                self._refuse("announce_store_full")
-                state = _NOT_STORED
-        else:
+        state = _NOT_STORED
+        if task == _SEARCH:
             stored = self.entries.get(searched, now)
-            if stored is None:
-                state = _NOT_STORED
-            elif searched == requester:
-                state = _OWN if stored[DATA_KEY] == data_key else _NOT_STORED
-            else:
+            if stored is not None and searched != requester:
                 state = _STORED
                 payload = stored[DATA_KEY]
+            elif stored is not None and stored[DATA_KEY] == data_key:
+                state = _OWN
+        elif task == _STORE:
+            entry = pack_entry(source, onion_return, data_key, now)
+            kept = self.entries.put(requester, entry, now)
+            if kept:
+                state = _OWN
+                if kept is Kept.NEW:
+                    self.own_filter.add(requester)
+            else:
+                self._refuse("announce_store_full")
         if payload is None:
             payload = fresh_id or self._ping_ids.make(requester + pack_ip_port(source), now)
         count, nodes = self._nodes.closest_packed(searched, is_lan(source))

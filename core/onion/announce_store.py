@@ -2,6 +2,7 @@
 
 import struct
 from collections import OrderedDict
+from enum import IntEnum
 
 from core.endpoint import Endpoint
 from core.onion.ordered import OrderedRows
@@ -31,6 +32,14 @@ def pack_entry(source: Endpoint, onion_return: bytes, data_key: bytes, since: fl
     )
 
 
+class Kept(IntEnum):
+    """What became of an announce; false if it was not stored."""
+
+    REFUSED = 0  # all others are nearer
+    REFRESHED = 1  # the key was stored already
+    NEW = 2
+
+
 class AnnounceStore:
     """Announce entries by public key, bounded: expired ones go first, then those farthest from us.
 
@@ -56,22 +65,22 @@ class AnnounceStore:
             return None
         return entry
 
-    def put(self, key: bytes, entry: bytes, now: float) -> bool:
-        """Stores or refreshes an entry packed `now`; False if all others are nearer."""
+    def put(self, key: bytes, entry: bytes, now: float) -> Kept:
+        """Stores or refreshes an entry packed `now`, unless all others are nearer."""
         entries = self._entries
         distance = self._own ^ int.from_bytes(key, "big")
         if distance in entries:
             entries[distance] = entry
             entries.move_to_end(distance)
-            return True
+            return Kept.REFRESHED
         if len(entries) >= self._capacity and not self.expire(now, 1):
             farthest = self._by_distance.greatest()
             if distance > farthest:
-                return False
+                return Kept.REFUSED
             self._forget(farthest)
         entries[distance] = entry
         self._by_distance.add(distance)
-        return True
+        return Kept.NEW
 
     def expire(self, now: float, limit: int) -> int:
         """Forgets up to `limit` entries whose life is over; returns how many these were."""
@@ -84,6 +93,13 @@ class AnnounceStore:
             self._forget(distance)
             count += 1
         return count
+
+    def some_after(self, distance: int) -> tuple[int, list[int]]:
+        """Returns some keys (as numbers) that are stored, the nearest first of those farther than
+        `distance` from our own, and the distance of the last; none only if there are no more."""
+        found = self._by_distance.some_after(distance)
+        own = self._own
+        return (found[-1] if found else distance), [own ^ row for row in found]
 
     def _forget(self, distance: int) -> None:
         del self._entries[distance]

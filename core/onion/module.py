@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
-from core.messages import AnnounceAsked, DataAsked, Message, TableChange, TableFull, TableWanted
+from core.messages import (
+    AnnounceAsked,
+    DataAsked,
+    FilterWanted,
+    KeysStored,
+    Message,
+    StoredFilter,
+    TableChange,
+    TableFull,
+    TableWanted,
+)
 from core.module import Context, ProtocolViolation
 from core.onion.announce import Announces
 from core.onion.announce_store import DEFAULT_CAPACITY as ANNOUNCE_CAPACITY
@@ -85,9 +95,15 @@ class OnionModule:
         handler(packet, source, now)
 
     def handle_message(self, message: Message, now: float) -> None:
-        """Takes requests that other shards opened, and the node table of dht.0."""
+        """Takes requests that other shards opened, what they have, and the node table of dht.0."""
         if isinstance(message, AnnounceAsked):
             self.announces.handle_asked(message, now)
+        elif isinstance(message, KeysStored):
+            self.announces.others.handle_stored(message, now)
+        elif isinstance(message, StoredFilter):
+            self.announces.others.handle_filter(message)
+        elif isinstance(message, FilterWanted):
+            self.announces.own_filter.handle_wanted(message, now)
         elif isinstance(message, DataAsked):
             self.data.handle_asked(message, now)
         elif isinstance(message, TableFull):
@@ -109,19 +125,26 @@ class OnionModule:
             self.out.tell_shard("dht", 0, TableWanted("onion", self.context.shard))
 
     def handle_timer(self, now: float) -> None:
-        """Forgets what is too old, a bounded number at a time, and asks for a missing table."""
-        if self._next_sweep is not None and now < self._next_sweep:
-            return
+        """Tells the other shards what is new here, and forgets what is too old."""
+        self.announces.own_filter.handle_timer(now)
+        if self._next_sweep is None or now >= self._next_sweep:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        """Forgets a bounded number of old entries at a time, and asks for a missing table."""
         swept = self.announces.entries.expire(now, _SWEEP_LIMIT)
         swept += self.data.store.expire(now, _SWEEP_LIMIT)
         self.announces.groups.expire(now)
+        self.announces.others.expire(now)
         if self.nodes.version is None:
             self._want_table(now)
         self._next_sweep = now + (SWEEP_INTERVAL_S if swept < _SWEEP_LIMIT else 0.05)
 
     def next_timer(self) -> float | None:
-        """Returns when the next sweep is due: at once before the first."""
-        return 0.0 if self._next_sweep is None else self._next_sweep
+        """Returns when there is something to tell or to sweep: at once before the first time."""
+        if self._next_sweep is None:
+            return 0.0
+        return min(self._next_sweep, self.announces.own_filter.next_timer())
 
     def snapshot(self) -> dict[str, int]:
         """Returns the sizes of what this shard keeps, for `ops`."""
@@ -132,4 +155,7 @@ class OnionModule:
             "shared_keys": len(self.shared),
             "shared_key_misses": self.shared.misses,
             "nodes": len(self.nodes.rows),
+            "searches_in_vain": self.announces.in_vain,
+            **self.announces.own_filter.snapshot(),
+            **self.announces.others.snapshot(),
         }

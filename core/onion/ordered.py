@@ -1,6 +1,6 @@
 """An ordered set for bounded stores: cheap to add, to remove, and to ask for its greatest."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from typing import Generic, TypeVar
 
 Row = TypeVar("Row", int, tuple[float, bytes])
@@ -55,6 +55,18 @@ class OrderedRows(Generic[Row]):
         else:
             del self._blocks[place]
             del self._greatest[place]
+
+    def some_after(self, row: Row) -> list[Row]:
+        """Returns the rows that follow `row` in its block or, if none do, the whole next block.
+
+        At most 1,023; none only if there is none after `row`. So all rows can be gone through a
+        block at a time, whatever is added and removed meanwhile.
+        """
+        place = bisect_right(self._greatest, row)
+        if place == len(self._blocks):
+            return []
+        block = self._blocks[place]
+        return block[bisect_right(block, row) :]
 
     def least(self) -> Row:
         """Returns the first row. Raises IndexError if there is none."""

@@ -152,6 +152,13 @@ class Loop:
         self._call(self.module.handle_timer, now)
         return True
 
+    def tell_stored(self, now: float) -> None:
+        """Has an onion module tell the other shards what it has stored, if it is time."""
+        own = self.module.announces.own_filter
+        if own.next_timer() <= now:
+            self.out.begin(-1)
+            self._call(own.handle_timer, now)
+
     def handle(self, packet: bytes, source: Endpoint, socket_index: int, now: float) -> None:
         """Gives the module a datagram past the loop."""
         self.out.begin(socket_index)

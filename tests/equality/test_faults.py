@@ -9,6 +9,7 @@ from core import crypto
 from core.crypto import MAC_SIZE, SharedKeys
 from core.dht.snapshot import KeyIndex, NodeSnapshot
 from core.misses import Misses
+from core.onion.announce_filters import OwnFilter
 from core.onion.announce_store import AnnounceStore
 from core.onion.group_store import GroupStore
 from core.onion.return_keys import ReturnKeys
@@ -131,6 +132,16 @@ def _store_keeps_all(patch: Patch) -> None:
     patch.setattr(AnnounceStore, "__init__", wrong)
 
 
+def _new_keys_are_not_told(patch: Patch) -> None:
+    right = OwnFilter.add
+
+    def wrong(self: OwnFilter, key: bytes) -> None:
+        right(self, key)
+        self._pending.clear()
+
+    patch.setattr(OwnFilter, "add", wrong)
+
+
 def _peers_hear_of_themselves(patch: Patch) -> None:
     right = GroupStore.newest
 
@@ -180,6 +191,8 @@ FAULTS: list[tuple[str, Callable[[Patch], None]]] = [
     ("83 store", _entries_live_long),
     ("83 store", _store_keeps_all),
     ("83 search", _farthest_first),
+    ("83 search", _new_keys_are_not_told),
+    ("87", _new_keys_are_not_told),
     ("85", _entries_live_long),
     ("87", _peers_hear_of_themselves),
 ]

@@ -14,7 +14,15 @@ from core.crypto import KeyPair, SecretKey, SharedKeys
 from core.dht import DhtModule
 from core.endpoint import Endpoint, from_text, is_ipv4, prefix_of, to_text
 from core.entropy import SeededEntropy
-from core.messages import Message, NodeRow, TableChange, TableFull
+from core.messages import (
+    FilterWanted,
+    KeysStored,
+    Message,
+    NodeRow,
+    StoredFilter,
+    TableChange,
+    TableFull,
+)
 from core.module import Collected, Context, Module, NodeOptions
 from core.onion import OnionModule
 from core.onion.announce_store import DATA_KEY, ONION_RETURN, SOURCE
@@ -206,7 +214,23 @@ class World:
         context = self._context(shard, out)
         if self.role == "dht":
             return DeclaredDht(context, out)
-        return DeclaredOnion(context, out, ENTRIES, CHATS, CHATS_PER_PREFIX)
+
+
+        def spared(owner: int, key: bytes, now: float) -> bool:
+            return self._spared(shard, owner, key, now)
+
+        return DeclaredOnion(context, out, ENTRIES, CHATS, CHATS_PER_PREFIX, spared)
+
+    def _spared(self, shard: int, owner: int, key: bytes, now: float) -> bool:
+        """Tells whether a worker answers a search for another's key at once, which is right only if
+        the key's owner has nothing: all workers have heard what the others stored."""
+        others = self.hot[shard].module.announces.others
+        counts = others.spared, others.crossed, others.blind
+        spared = not others.may_have(owner, key, now)
+        others.spared, others.crossed, others.blind = counts
+        if spared and self.declared[owner].entries.get(key, now) is not None:
+            raise Mismatch(f"seed {self.seed!r}: a stored key counts as surely not stored")
+        return spared
 
     # The table of nodes
 
@@ -267,6 +291,27 @@ class World:
             for hot, declared in zip(self.hot, self.declared, strict=True):
                 if hot.run_timer(self.now):
                     declared.handle_timer(self.now)
+            self._spread()
+
+    def _spread(self) -> None:
+        """Has the workers tell each other what they have stored, as at the end of their turns. The
+        declared modules know nothing of that."""
+        if self.role != "onion":
+            return
+        for hot in self.hot:
+            hot.tell_stored(self.now)
+        waiting = True
+        while waiting:
+            waiting = False
+            for hot in self.hot:
+                told, hot.out.told[:] = hot.out.told[:], []
+                for row in told:
+                    (_, shard), origin, message = row
+                    if isinstance(message, KeysStored | StoredFilter | FilterWanted):
+                        self.hot[shard].hear(message, origin, self.now)
+                        waiting = True
+                    else:
+                        hot.out.told.append(row)
 
     # Packets
 
@@ -349,6 +394,7 @@ class World:
     def _compare(self, batch: Batch, sent: list[tuple[Endpoint, bytes]]) -> None:
         """Compares a worker's effects; what it told is heard by its shard, on both sides."""
         told = self._compare_shard(batch, batch.shard, sent)
+        self._spread()
         while told:
             (role, shard), origin, message = told.pop(0)
             if role != "onion":
@@ -357,6 +403,7 @@ class World:
             self.out[shard].begin(self.out[batch.shard].cause, origin)
             self.declared[shard].handle_message(message, self.now)
             told += self._compare_shard(batch, shard, sent)
+            self._spread()
 
     def _compare_shard(
         self, batch: Batch, shard: int, sent: list[tuple[Endpoint, bytes]]

@@ -10,7 +10,7 @@ import zmq
 
 from core import batch
 from core.link.frames import ACK, WINDOW, Inlet, Mailbox, Outlet
-from core.messages import Candidate
+from core.messages import MESSAGE_NUMBERS, Candidate, StoredFilter
 from core.module import LocalError
 
 
@@ -158,3 +158,23 @@ def test_bytes_that_are_no_frame_are_counted(line: Line, tmp_path: Path) -> None
     assert line.drops["bad_frame"] == 4
     stranger.close()
     context.term()
+
+
+def test_large_filters_share_a_frame_up_to_a_mebibyte(line: Line) -> None:
+    box = Mailbox("onion", line.drops)
+    box.connect(line.to_them)
+    whole = StoredFilter(1, 0.0, 1, 0.0, 1, bytes(1 << 18))
+    for _ in range(10):
+        box.put(MESSAGE_NUMBERS[StoredFilter], whole)
+    box.pump(0.0)
+    found = []
+    while not box.idle:
+        frame = next_frame(line.theirs)
+        rows = batch.messages(frame.items)
+        found.append(len(rows))
+        assert rows[0] == whole
+        line.to_us.acknowledge(frame.sequence)
+        answer = next_frame(line.ours)
+        box.acknowledged(answer.items[0])
+        box.pump(1.0)
+    assert found == [3, 3, 3, 1]

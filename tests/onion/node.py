@@ -1,6 +1,7 @@
 """Onion nodes in one process: modules on N shards routed as the broker does, and a network."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from core.batch import messages, rows
 from core.crypto import KeyPair, SecretKey
@@ -33,8 +34,11 @@ class Node:
         self.keys = KeyPair.generate(entropy)
         self.endpoint = endpoint
         self.table = SlotTable.even(shards)
+        self.table_full = TableFull(1, self.keys.public, tuple(known or ()))
         self.relayed: list[tuple[int, bytes]] = []
         self.sent: list[tuple[Endpoint, bytes]] = []
+        self.watch: Callable[[int, int, Message], bool] | None = None
+        """If set, sees (teller, shard, message) of what shards are told; False loses it."""
         master = SecretKey(entropy.bytes(32))
         self.boxes = [Collected() for _ in range(shards + 1)]
         contexts = [
@@ -51,11 +55,20 @@ class Node:
             )
             for shard in range(shards + 1)
         ]
-        self.shards = [OnionModule(context, **capacities) for context in contexts[:-1]]
+        self._capacities = capacities
+        self.shards = [self._module(context) for context in contexts[:-1]]
         self.relay_hops = OnionHops(contexts[-1])
         self.relay_forwarding = Forwarding(contexts[-1], self.shards[0].nodes)
-        for module in self.shards:
-            module.handle_message(TableFull(1, self.keys.public, tuple(known or ())), START)
+
+    def _module(self, context: Context) -> OnionModule:
+        module = OnionModule(context, **self._capacities)
+        module.handle_message(self.table_full, START)
+        return module
+
+    def restart(self, shard: int) -> None:
+        """Replaces a shard by one that has nothing yet, as after the death of its worker."""
+        self.boxes[shard].told.clear()
+        self.shards[shard] = self._module(self.shards[shard].context)
 
     @property
     def drops(self) -> Counter[str]:
@@ -83,34 +96,51 @@ class Node:
         self.boxes[shard].drops[reason] += 1
 
     def settle(self, now: float) -> list[tuple[Endpoint, bytes]]:
-        """Delivers what shards told each other, through frames, until nothing is left."""
+        """Does what is left of a worker's turn: has shards tell what they have stored, and delivers
+        what they told each other, through frames, until nothing is left."""
         sent: list[tuple[Endpoint, bytes]] = []
         busy = True
         while busy:
             busy = False
-            for box in self.boxes:
+            for number, box in enumerate(self.boxes):
+                if number < len(self.shards):
+                    self._tell_stored(self.shards[number], now)
                 sent += box.sent
                 box.sent.clear()
                 told, box.told = box.told, []
                 for role, to, message in told:
                     busy = True
-                    self._deliver(role, to, message, now)
+                    self._deliver(number, role, to, message, now)
         self.sent += sent
         return sent
 
-    def _deliver(self, role: str, to: bytes | int | None, message: Message, now: float) -> None:
+    @staticmethod
+    def _tell_stored(module: OnionModule, now: float) -> None:
+        own = module.announces.own_filter
+        if own.next_timer() <= now:
+            own.handle_timer(now)
+
+    def _deliver(
+        self, teller: int, role: str, to: bytes | int | None, message: Message, now: float
+    ) -> None:
         (message,) = messages(rows([message]))  # only what survives a frame
         if role == "broker":
             assert isinstance(message, RelayDeliver)
             self.relayed.append((message.serial, message.frame))
             return
         assert role == "onion"
-        assert isinstance(to, bytes)
-        shard = self.table.shard_of(to)
-        try:
-            self.shards[shard].handle_message(message, now)
-        except ProtocolViolation as refused:
-            self.count(shard, refused)
+        if to is None:
+            shards = [shard for shard in range(len(self.shards)) if shard != teller]
+        else:
+            table = self.shards[teller].context.slots["onion"]
+            shards = [to if isinstance(to, int) else table.shard_of(to)]
+        for shard in shards:
+            if self.watch is not None and not self.watch(teller, shard, message):
+                continue
+            try:
+                self.shards[shard].handle_message(message, now)
+            except ProtocolViolation as refused:
+                self.count(shard, refused)
 
     def timer(self, now: float) -> None:
         """Runs the timers of all shards."""

@@ -219,7 +219,7 @@ def test_data_for_nobody_or_of_a_wrong_size_goes_nowhere() -> None:
 
 def put(store: AnnounceStore, key: bytes, now: float) -> bool:
     """Stores an entry whose contents do not matter."""
-    return store.put(key, pack_entry(HOP, RETURN, bytes(32), now), now)
+    return bool(store.put(key, pack_entry(HOP, RETURN, bytes(32), now), now))
 
 
 def test_s20_a_full_store_keeps_the_nearest_and_lets_expired_ones_go_first() -> None:
