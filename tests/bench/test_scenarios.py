@@ -3,18 +3,25 @@
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from core.crypto import PublicKey
+from core.slots import SlotTable
 from tests.bench import clients, memory, scenarios
 from tests.bench.nodes import Toxmesh
+from toxmesh.bench.clients import Client, Clients
+from toxmesh.bench.measured import Measured
 from toxmesh.bench.scenarios import SCENARIOS, Bar, Outcome
 from toxmesh.bench.scenarios.beside import Beside, BesideError, Gate
 from toxmesh.bench.scenarios.floods import Flooded
 from toxmesh.bench.scenarios.outcome import quantile
 from toxmesh.bench.scenarios.rhythm import Asks
-from toxmesh.bench.scenarios.scale import table
+from toxmesh.bench.scenarios.scale import ratios, switches, table, table_at_once, worst
+from toxmesh.bench.scenarios.turns import Cost, Turns, groups, pairs
+from toxmesh.bench.traffic import Result
 
 CLIENTS = 45_000  # two seconds of new keys
 
@@ -64,10 +71,98 @@ def test_a_flood_is_measured_against_what_is_answered_in_it_too() -> None:
     assert Flooded(sent=200, answers=160, seconds=1, capacity=100).times == 1.25
 
 
+def _costs(*cpu_us: float) -> dict[str, list[Cost]]:
+    return {"ping": [Cost(each, 1.0, 40 * each) for each in cpu_us]}
+
+
+def test_more_workers_are_compared_with_one_at_the_same_time() -> None:
+    # a machine that is half as fast in the second minute makes nothing dearer
+    assert ratios(_costs(8.0, 16.0), _costs(8.0, 16.0)) == {"ping": [1.0, 1.0]}
+    assert ratios(_costs(8.0, 16.0), _costs(8.8, 16.0)) == {"ping": [1.1, 1.0]}
+
+
 def test_the_ceiling_is_computed_from_the_dearest_column() -> None:
-    lines = table({"ping": [8.0, 10.0]}, (1, 2))
-    assert lines[2].startswith("| ping | 8.0 | 10.0 | 200,000 |")
+    lines = table(_costs(8.0, 8.0), _costs(8.0, 10.0), (2, 4))
+    assert lines[0].startswith("| CPU us of a packet, in turn | 1 w | 2 w (times 1 w) | 4 w")
+    assert lines[2].startswith("| ping | 8.0 | 8.0 (1.00) | 10.0 (1.25) | 200,000 |")
     assert "not measured" in lines[-1]
+    cheaper = table(_costs(8.0), _costs(6.0), (2,))  # noise: nothing that more cores would give
+    assert cheaper[2].startswith("| ping | 8.0 | 6.0 (0.75) | 250,000 |")
+    assert table_at_once(_costs(8.0, 8.0), _costs(8.0, 10.0), (2, 4))[2] == (
+        "| ping | 8.0 | 8.0 | 10.0 |"
+    )
+    lines = switches(_costs(1.0, 1.0), _costs(2.0, 3.0), _costs(10.0, 20.0), (2, 4))
+    assert lines[2:] == [
+        "| ping, in turn | 40 | 80 | 120 |", "| ping, all at once, one core | 40 | 400 | 800 |",
+    ]  # fmt: skip
+
+
+def _turn(worker: str, answers: int, cpu_us: float, own_us: float, switches: int) -> Measured:
+    result = Result(0.5, answers, answers)
+    by = {worker: own_us, "broker": cpu_us - own_us}
+    return Measured("ours", "ping", 1000, result, cpu_us, cpu_by=by, switches=switches)
+
+
+def test_the_cost_of_a_packet_is_that_of_all_turns_by_the_packets_of_all_turns() -> None:
+    turns = [_turn("dht.0", 1000, 10.0, 9.0, 20), _turn("dht.1", 3000, 6.0, 5.0, 80)]
+    cost = Cost.of(turns, ["dht.0", "dht.1"])
+    assert cost.cpu_us == pytest.approx((1000 * 10 + 3000 * 6) / 4000)
+    assert cost.own == pytest.approx((1000 * 9 + 3000 * 5) / (1000 * 10 + 3000 * 6))
+    assert (cost.per_s, cost.switches_per_s) == (4000, 100)
+    silent = Measured("ours", "ping", 1000, Result(0.5, 9), 5.0)
+    assert math.isnan(Cost.of([silent]).cpu_us)
+    unseen = Measured("ours", "ping", 1000, Result(0.5, 9, 9), None)
+    assert math.isnan(Cost.of([turns[0], unseen]).cpu_us)
+    assert math.isnan(worst([1.0, math.nan, 2.0]))
+    assert worst([1.0, 2.0, 1.5]) == 2.0
+
+
+def _many_clients(count: int) -> Clients:
+    """Made-up clients whose keys say their number; nothing of them is genuine."""
+    rows = b"".join(i.to_bytes(8, "big") + bytes((i % 256,)) + bytes(55) for i in range(count))
+    return Clients(PublicKey(bytes(32)), rows)
+
+
+def _shard(client: Client, shards: int) -> int:
+    return SlotTable.even(shards).shard_of(client.public)
+
+
+def test_each_shard_is_asked_by_clients_of_its_own() -> None:
+    made = _many_clients(1024)
+    found = groups(made, 4, 100)
+    assert [len(group) for group in found] == [100] * 4
+    for shard, group in enumerate(found):
+        part = made.part(group)
+        assert len(part) == 100
+        assert {_shard(part[i], 4) for i in range(100)} == {shard}
+        assert part[7] == made[group[7]]
+    with pytest.raises(ValueError, match="too few"):
+        groups(made, 4, 257)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 8])
+def test_pairs_are_as_often_of_two_shards_as_chance_would_make_them(shards: int) -> None:
+    made = _many_clients(2048)
+    turns = list(pairs(made, groups(made, shards, 200), 80))
+    assert len(turns) == shards
+    for shard, part in enumerate(turns):
+        assert len(part) == 160
+        firsts = [_shard(part[i], shards) for i in range(0, 160, 2)]
+        seconds = [_shard(part[i], shards) for i in range(1, 160, 2)]
+        assert set(firsts) == {shard}
+        assert Counter(seconds) == dict.fromkeys(range(shards), 80 // shards)
+        assert len({part[i].public for i in range(160)}) == 160
+
+
+@pytest.mark.process
+def test_a_turn_is_the_work_of_one_worker() -> None:
+    made = clients.load(4000)
+    with Toxmesh(made, None, "dht=2,onion=2,relay=0") as node, Turns(
+        node, made, 2, 50, sources=50, window=64
+    ) as turns:
+        for name, role in (("ping", "dht"), ("onion 0x80", "onion"), ("announce store", "onion")):
+            cost = Cost.of(turns.datagrams(turns.prepare(name), 0.2), turns.workers(role))
+            assert cost.own > 0.8, name
 
 
 def _late(gate: Gate) -> int:

@@ -35,6 +35,7 @@ class Outcome:
     name: str
     node: str
     figures: dict[str, float] = field(default_factory=dict)
+    in_tables: dict[str, float] = field(default_factory=dict)  # figures that the notes show
     bars: list[Bar] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rss: dict[str, int] = field(default_factory=dict)  # bytes by process, at the end
@@ -59,7 +60,9 @@ class Outcome:
         return {
             "scenario": self.name,
             "node": self.node,
-            "figures": {name: round(value, 4) for name, value in self.figures.items()},
+            "figures": {
+                name: round(value, 4) for name, value in (self.figures | self.in_tables).items()
+            },
             "bars": {
                 bar.figure: {
                     "value": round(bar.value, 4),
