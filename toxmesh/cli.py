@@ -51,6 +51,8 @@ def commands() -> LazyGroup:
             "config": "toxmesh.commands.config:group",
             "ops": "toxmesh.cli:ops",
             "bench": "toxmesh.commands.bench:command",
+            "completion": "toxmesh.commands.completion:command",
+            "man": "toxmesh.commands.man:command",
             "version": "toxmesh.cli:version",
         },
         "A Tox bootstrap, onion and relay node that uses every core of its machine.",

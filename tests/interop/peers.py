@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -126,15 +126,20 @@ def _version_of(peer: Peer) -> str:
 
 def _private_root(suite: str) -> Path:
     """Returns the folder with the unpacked packages of `suite`, fetching them the first time."""
-    root = PRIVATE / suite
+    return unpacked(suite, suite, _PACKAGES[suite])
+
+
+def unpacked(name: str, suite: str, packages: Sequence[str]) -> Path:
+    """Returns the folder `name` with unpacked Debian packages, fetching them the first time."""
+    root = PRIVATE / name
     if root.is_dir():
         return root
     PRIVATE.mkdir(exist_ok=True)
     with _locked(PRIVATE / "lock"):
         if not root.is_dir():
-            work = PRIVATE / f"{suite}.part"
+            work = PRIVATE / f"{name}.part"
             shutil.rmtree(work, ignore_errors=True)
-            _fetch(suite, work)
+            _fetch(suite, packages, work)
             (work / "root").rename(root)
             shutil.rmtree(work)
     return root
@@ -148,8 +153,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(suite: str, work: Path) -> None:
-    """Downloads and unpacks the packages of `suite` below `work`, by apt with private folders."""
+def _fetch(suite: str, packages: Sequence[str], work: Path) -> None:
+    """Downloads and unpacks packages of `suite` below `work`, by apt with private folders."""
     folders = {
         "parts": work / "parts",
         "lists": work / "lists",
@@ -181,7 +186,7 @@ def _fetch(suite: str, work: Path) -> None:
         "-o",
         "Acquire::Retries=3",
     ]
-    names = [f"{name}/{suite}" for name in _PACKAGES[suite]]
+    names = [f"{name}/{suite}" for name in packages]
     _run([*apt, "update"], work)
     _run([*apt, "download", *names], folders["packages"])
     for package in sorted(folders["packages"].glob("*.deb")):
@@ -229,7 +234,7 @@ class _Source:
 
 def private_sources(suite: str, etc: Path = Path("/etc")) -> str:
     """Returns the system's Debian sources as one deb822 text that names `suite` instead."""
-    own = _codename(etc)
+    own = codename(etc)
     entries: list[_Source] = []
     lists = [etc / "apt/sources.list", *sorted((etc / "apt/sources.list.d").glob("*.list"))]
     for path in lists:
@@ -244,7 +249,8 @@ def private_sources(suite: str, etc: Path = Path("/etc")) -> str:
     return "\n".join(texts)
 
 
-def _codename(etc: Path) -> str:
+def codename(etc: Path = Path("/etc")) -> str:
+    """Returns the name of this system's release. Raises PeerMissing where it has none."""
     release = etc / "os-release"
     text = release.read_text() if release.is_file() else ""
     match = re.search(r"^VERSION_CODENAME=(\S+)$", text, re.MULTILINE)

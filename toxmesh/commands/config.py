@@ -63,6 +63,15 @@ def show(file: Path | None) -> int:
     return 0
 
 
+@group.command("example")
+def example() -> int:
+    """Print a settings file to begin with: every setting as a comment, with what it is for."""
+    from toxmesh import settings_help
+
+    click.echo(settings_help.example(), nl=False)
+    return 0
+
+
 class _CannotWrite(Exception):
     """The new files cannot be put in place: why, and the exit code; nothing was changed."""
 
