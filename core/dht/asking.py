@@ -1,5 +1,7 @@
 """What dht.0 asks of other nodes, and the opening of the answers: nothing unasked is opened."""
 
+from typing import NamedTuple
+
 from core.crypto import SharedKeys, open_sealed, seal
 from core.dht.answers import (
     KIND_NODES_REQUEST,
@@ -20,6 +22,14 @@ MAX_NODES_RESPONSE = MIN_NODES_RESPONSE + MAX_SENT_NODES * 51
 MIN_SEARCH_RESPONSE = 113  # kind 1, sender 32, nonce 24, MAC 16, data key 32, ..., sendback 8
 # And found 1, hash 32, token 32, accepts 1, count 1, nodes.  c-toxcore announce.c
 MAX_SEARCH_RESPONSE = MIN_SEARCH_RESPONSE + 67 + MAX_SENT_NODES * 51
+
+
+class NodesAnswer(NamedTuple):
+    """A good answer to a nodes request of ours."""
+
+    request_id: bytes
+    rtt: float  # seconds from question to answer, with what both waited in this process
+    nodes: list[tuple[bytes, Endpoint]]
 
 
 class Asker:
@@ -57,11 +67,16 @@ class Asker:
         packet = bytes((kind,)) + self._own_key + nonce + seal(shared, nonce, plain)
         self._out.send(endpoint, packet)
 
-    def ask(self, endpoint: Endpoint, key: bytes, target: bytes, now: float) -> None:
-        """Sends a nodes request for `target` to a node; nothing goes to ourselves."""
-        if self._may_send(endpoint, key):
-            request_id = self.requests.add(key, endpoint, now)
-            self._send(KIND_NODES_REQUEST, endpoint, key, target + request_id)
+    def ask(self, endpoint: Endpoint, key: bytes, target: bytes, now: float) -> bytes | None:
+        """Sends a nodes request for `target` to a node, and returns its id.
+
+        Nothing (None) goes to ourselves, nor to a family that this node has no socket for.
+        """
+        if not self._may_send(endpoint, key):
+            return None
+        request_id = self.requests.add(key, endpoint, now)
+        self._send(KIND_NODES_REQUEST, endpoint, key, target + request_id)
+        return request_id
 
     def ping(self, endpoint: Endpoint, key: bytes, now: float) -> None:
         """Sends a ping to a node; nothing goes to ourselves."""
@@ -92,29 +107,31 @@ class Asker:
 
     def _take(
         self, request_id: bytes, packet: bytes, source: Endpoint, now: float, asked: PendingRequests
-    ) -> bool:
-        if asked.take(request_id, packet[1:33], source, now):
-            return True
+    ) -> float | None:
+        """Uses up an id; returns how many seconds after its question the answer came."""
+        since = asked.asked_at(request_id)
+        if since is not None and asked.take(request_id, packet[1:33], source, now):
+            return now - since
         self._out.drops["dht_request_id"] += 1
-        return False
+        return None
 
-    def open_ping_response(self, packet: bytes, source: Endpoint, now: float) -> bool:
-        """Tells whether this is the answer to a ping of ours."""
+    def open_ping_response(self, packet: bytes, source: Endpoint, now: float) -> float | None:
+        """Returns the round-trip time in seconds if this is the answer to a ping of ours."""
         if len(packet) != PING_SIZE:
             self._out.drops["dht_ping_size"] += 1
-            return False
+            return None
         plain = self._open(packet, source, now, self.pings)
         if plain is None:
-            return False
+            return None
         if plain[0] != KIND_PING_RESPONSE:
             self._out.drops["dht_ping_type"] += 1
-            return False
+            return None
         return self._take(plain[1:], packet, source, now, self.pings)
 
     def open_nodes_response(
         self, packet: bytes, source: Endpoint, now: float
-    ) -> list[tuple[bytes, Endpoint]] | None:
-        """Returns the nodes of an answer to a nodes request of ours, else None."""
+    ) -> NodesAnswer | None:
+        """Returns what is in an answer to a nodes request of ours, else None."""
         if not MIN_NODES_RESPONSE <= len(packet) <= MAX_NODES_RESPONSE:
             self._out.drops["dht_nodes_size"] += 1
             return None
@@ -124,10 +141,12 @@ class Asker:
         if plain[0] > MAX_SENT_NODES:
             self._out.drops["dht_nodes_count"] += 1
             return None
-        if not self._take(plain[-ID_SIZE:], packet, source, now, self.requests):
+        request_id = plain[-ID_SIZE:]
+        rtt = self._take(request_id, packet, source, now, self.requests)
+        if rtt is None:
             return None
         try:
-            return read_nodes(plain[0], plain[1:-ID_SIZE])
+            return NodesAnswer(request_id, rtt, read_nodes(plain[0], plain[1:-ID_SIZE]))
         except WireError:
             self._out.drops["dht_nodes_body"] += 1
             return None
@@ -138,8 +157,9 @@ class Asker:
             self._out.drops["dht_search_size"] += 1
             return False
         plain = self._open(packet, source, now, self.probes)
-        return plain is not None and self._take(
-            plain[-ID_SIZE:], packet, source, now, self.probes
+        return (
+            plain is not None
+            and self._take(plain[-ID_SIZE:], packet, source, now, self.probes) is not None
         )
 
 

@@ -9,9 +9,11 @@ from core.dht.addresses import own_addresses, refusal
 from core.dht.answers import KIND_NODES_RESPONSE, KIND_PING_RESPONSE
 from core.dht.asking import KIND_DATA_SEARCH_RESPONSE, Asker
 from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES
+from core.dht.changes import CloseChanges
 from core.dht.joining import Joining
-from core.dht.lan import DISCOVERY_SIZE, KIND_LAN_DISCOVERY, LAN_INTERVAL_S, MAX_ASKED, LanBeacon
+from core.dht.lan import KIND_LAN_DISCOVERY, LAN_INTERVAL_S, LanBeacon
 from core.dht.lists import BAD_NODE_S, PING_INTERVAL_S, Client, CloseList
+from core.dht.lookups import Lookups
 from core.dht.pending import ID_SIZE
 from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
 from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
@@ -36,7 +38,6 @@ COPY_WAIT_S = 2.0
 COPY_REPEAT_S = 0.25
 
 
-
 class Timer(Enum):
     """What the keeper does by the clock."""
 
@@ -49,6 +50,7 @@ class Timer(Enum):
     PUBLISH = auto()
     LAN = auto()
     PUNCH = auto()
+    LOOKUP = auto()
 
 
 class TableKeeper:
@@ -65,12 +67,14 @@ class TableKeeper:
         version = context.entropy.below(1 << 31)
         self._publisher = Publisher(self._own_key, snapshot, context.out, version)
         self._dirty = self._publisher.dirty
-        self.close = CloseList(self._own_key, self._dirty)
+        self.changes = CloseChanges(context.events)
+        self.close = CloseList(self._own_key, self._dirty, self.changes)
         self._rounds = Rounds()
         self._to_ask = Nearest(self._own_key, CLOSE_TO_ASK)
         self._candidates = Nearest(self._own_key, MAX_CANDIDATES)
         self._candidates_at = float("-inf")
         self.asker = Asker(context, keys)
+        self.lookups = Lookups(context, self.asker, snapshot)
         self.searches: dict[bytes, SearchEntry] = {}
         for _ in range(FAKE_SEARCHES):
             key = context.entropy.bytes(32)
@@ -79,7 +83,6 @@ class TableKeeper:
         self._dht_requests = DhtRequests(context, keys, self.close, self.searches, self.asker.ping)
         self._joining = Joining(context.options)
         self._beacon = LanBeacon(context.options)
-        self._lan_asked = 0
         self._copies_until: float | None = None
         self._now = 0.0  # of the last packet or timer
         self._timers: Timers[Timer] = Timers()
@@ -103,6 +106,7 @@ class TableKeeper:
             Timer.PUBLISH: self._publish,
             Timer.LAN: self._send_beacon,
             Timer.PUNCH: self._punch,
+            Timer.LOOKUP: self._look_up,
         }
 
     # What comes in
@@ -195,19 +199,21 @@ class TableKeeper:
     # Answers to our requests
 
     def _handle_ping_response(self, packet: bytes, source: Endpoint, now: float) -> None:
-        if self.asker.open_ping_response(packet, source, now):
-            self._answered(packet[1:33], source, now)
+        rtt = self.asker.open_ping_response(packet, source, now)
+        if rtt is not None:
+            self._answered(packet[1:33], source, now, rtt)
 
     def _handle_nodes_response(self, packet: bytes, source: Endpoint, now: float) -> None:
-        nodes = self.asker.open_nodes_response(packet, source, now)
-        if nodes is None:
+        answer = self.asker.open_nodes_response(packet, source, now)
+        if answer is None:
             return
         # An answer without nodes is a sign of life like any other (the reference ignores it, and so
         # two nodes that know nobody else find each other only by the second one's ping).
         sender = packet[1:33]
-        self._answered(sender, source, now)
+        looked_up = self.lookups.take(answer, source, sender, now)
+        self._answered(sender, source, now, answer.rtt, looked_up)
         from_lan = is_lan(source)
-        for key, endpoint in nodes:
+        for key, endpoint in answer.nodes:
             self._handle_named(key, endpoint, sender, from_lan, now)
 
     def _handle_search_response(self, packet: bytes, source: Endpoint, now: float) -> None:
@@ -227,8 +233,18 @@ class TableKeeper:
                 found.append(client)
         return found
 
-    def _answered(self, key: bytes, source: Endpoint, now: float) -> None:
-        """Takes a node into the lists that want it: it answered us from this address."""
+    def _answered(
+        self,
+        key: bytes,
+        source: Endpoint,
+        now: float,
+        rtt: float | None = None,
+        looked_up: bool = False,
+    ) -> None:
+        """Takes a node into the lists that want it: it answered us from this address.
+
+        `rtt`: seconds it took; `looked_up`: an operator's lookup wanted it, if nobody else does.
+        """
         used = self.close.touch(key, source, now)
         if used is None:
             used = self.close.add(key, source, now)
@@ -240,7 +256,7 @@ class TableKeeper:
             if client is not None:
                 clients.append(client)
         if not clients:
-            self._out.drops["dht_no_room"] += 1
+            self._out.drops["dht_no_room"] += not looked_up
             return
         if any(client.announces for client in clients):
             clients[0].announces = True
@@ -248,6 +264,8 @@ class TableKeeper:
             self._dirty.add(key)
         for client in clients:
             association = client.association(source)
+            if association is not None and association.endpoint == source:
+                association.rtt = rtt
             if association is not None and association.asked + PING_INTERVAL_S <= now:
                 self._timers.bring_forward(Timer.LISTS, now + ASK_S)
 
@@ -380,38 +398,45 @@ class TableKeeper:
             self.asker.ping(endpoint, key, now)
 
     def _publish(self, now: float) -> None:
-        self._publisher.publish({key: row_of(self._clients_of(key), now) for key in self._dirty})
+        rows = {key: row_of(self._clients_of(key), now) for key in self._dirty}
+        self.changes.published(rows, self._snapshot.rows, self.close.by_key)
+        self._publisher.publish(rows)
 
     def _punch(self, now: float) -> None:
         if len(self.searches) > FAKE_SEARCHES:
             self._dht_requests.punch(now)
             self._timers.set(Timer.PUNCH, now + STEP_S)
 
+    # Lookups that operators watch
+
+    def begin_lookup(self, key: bytes, now: float) -> dict[str, Any]:
+        """Begins a lookup of a key and says its number. Raises CannotAnswer."""
+        answer = self.lookups.begin(key, now)
+        self._timers.bring_forward(Timer.LOOKUP, now)
+        return answer
+
+    def _look_up(self, now: float) -> None:
+        if self.lookups.step(now):
+            self._timers.set(Timer.LOOKUP, now + ASK_S)
+
     # Local network
 
     def _send_beacon(self, now: float) -> None:
-        self._lan_asked = 0
         packet = bytes((KIND_LAN_DISCOVERY,)) + self._own_key
         for endpoint in self._beacon.targets():
             self._out.send(endpoint, packet)
         self._timers.set(Timer.LAN, now + LAN_INTERVAL_S)
 
     def _handle_lan_discovery(self, packet: bytes, source: Endpoint, now: float) -> None:
-        if len(packet) != DISCOVERY_SIZE:
-            self._out.drops["dht_lan_size"] += 1
-        elif not self._options.lan_discovery:
-            self._out.drops["dht_lan_off"] += 1
-        elif not is_lan(source):
-            self._out.drops["dht_lan_from_outside"] += 1
-        elif packet[1:] == self._own_key:
-            self._out.drops["dht_own_key"] += 1
-        elif self.asker.requests.expects(packet[1:], source, now):
-            self._out.drops["dht_lan_repeated"] += 1
-        elif self._lan_asked >= MAX_ASKED:
-            self._out.drops["dht_lan_too_many"] += 1
-        else:
-            self._lan_asked += 1
+        reason = self._beacon.refusal(packet, source, self._own_key)
+        if reason is None and self.asker.requests.expects(packet[1:], source, now):
+            reason = "dht_lan_repeated"
+        if reason is None and not self._beacon.may_ask():
+            reason = "dht_lan_too_many"
+        if reason is None:
             self.asker.ask(source, packet[1:], self._own_key, now)
+        else:
+            self._out.drops[reason] += 1
 
     # For others on this host
 
@@ -445,6 +470,10 @@ class TableKeeper:
             search.clear()
             del self.searches[key]
             self._plan_publishing(self._now)
+
+    def is_random(self, key: bytes) -> bool:
+        """Tells whether a search is one of ours for a random key, not for somebody."""
+        return key in self._fake
 
     def address_of(self, key: bytes, now: float) -> Endpoint | None:
         """Returns where a searched node answers us, if it does."""
@@ -485,4 +514,3 @@ class TableKeeper:
                 [to_text(endpoint), voices] for endpoint, voices in own_addresses(self.close, now)
             ],
         }
-

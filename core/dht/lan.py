@@ -1,6 +1,6 @@
-"""LAN discovery: what is sent to find nodes on the local networks."""
+"""LAN discovery: what is sent to find nodes on the local networks, and whom we then ask."""
 
-from core.endpoint import Endpoint, from_text, is_ipv4, with_port
+from core.endpoint import Endpoint, from_text, is_ipv4, is_lan, with_port
 from core.module import NodeOptions
 
 KIND_LAN_DISCOVERY = 0x21
@@ -18,9 +18,14 @@ EVERYWHERE6 = from_text("ff02::1", DEFAULT_PORT)
 
 
 class LanBeacon:
-    """Walks the ports: each time the default one and ten more of the usual range."""
+    """Walks the ports: each time the default one and ten more of the usual range.
+
+    Those who send us such a packet are asked, at most 32 between two of our own.
+    """
 
     def __init__(self, options: NodeOptions) -> None:
+        self._options = options
+        self._asked = 0
         targets = list(options.lan_targets[:MAX_TARGETS])
         targets += [
             target
@@ -36,8 +41,26 @@ class LanBeacon:
 
     def targets(self) -> list[Endpoint]:
         """Returns where to send this time."""
+        self._asked = 0
         first = self._next_port
         last = min(first + PORTS_A_TIME, LAST_PORT)
         self._next_port = last if last < LAST_PORT else DEFAULT_PORT + 1
         ports = [DEFAULT_PORT, *range(first, last)]
         return [with_port(target, port) for port in ports for target in self._targets]
+
+    def refusal(self, packet: bytes, source: Endpoint, own_key: bytes) -> str | None:
+        """Returns why a LAN discovery packet is not followed, or None if it may be."""
+        if len(packet) != DISCOVERY_SIZE:
+            return "dht_lan_size"
+        if not self._options.lan_discovery:
+            return "dht_lan_off"
+        if not is_lan(source):
+            return "dht_lan_from_outside"
+        return "dht_own_key" if packet[1:] == own_key else None
+
+    def may_ask(self) -> bool:
+        """Tells whether one more sender may be asked in this interval, and counts it."""
+        if self._asked >= MAX_ASKED:
+            return False
+        self._asked += 1
+        return True

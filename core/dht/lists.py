@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from core.asking import Events
+from core.dht.changes import CloseChanges
 from core.dht.distance import BUCKET_COUNT, BUCKET_SIZE, bucket_of, number_of
 from core.endpoint import Endpoint, is_ipv4, is_lan, prefix_of
 
@@ -21,12 +23,13 @@ NEVER = float("-inf")
 class Association:
     """One address of a node, with its own times in seconds."""
 
-    __slots__ = ("asked", "endpoint", "reported", "reported_at", "reported_self", "seen")
+    __slots__ = ("asked", "endpoint", "reported", "reported_at", "reported_self", "rtt", "seen")
 
     def __init__(self, endpoint: Endpoint, seen: float) -> None:
         self.endpoint = endpoint
         self.seen = seen  # last answer from this address
         self.asked = NEVER  # last liveness check
+        self.rtt: float | None = None  # seconds, of its last answer; None: not measured
         self.reported: Endpoint | None = None  # where it says that the search key, or we, are
         self.reported_at = NEVER
         self.reported_self = False  # `reported` is our own address
@@ -103,6 +106,7 @@ class Client:
                 return False
             association.endpoint = endpoint
             association.seen = now
+            association.rtt = None
         else:
             association.seen = now
         return True
@@ -129,11 +133,15 @@ def same_prefix(clients: list[Client], prefix: bytes, now: float) -> int:
 class CloseList:
     """Up to 128 k-buckets of 8 nodes around our own key.
 
-    `dirty` takes the keys of nodes that leave the list.
+    `dirty` takes the keys of nodes that leave the list; `changes` is told of each that comes or
+    goes.
     """
 
-    def __init__(self, own_key: bytes, dirty: set[bytes]) -> None:
+    def __init__(
+        self, own_key: bytes, dirty: set[bytes], changes: CloseChanges | None = None
+    ) -> None:
         self._dirty = dirty
+        self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
         self._buckets: list[list[Client]] = [[] for _ in range(BUCKET_COUNT)]
         self._by_endpoint: dict[Endpoint, Client] = {}
@@ -257,6 +265,7 @@ class CloseList:
         bucket.append(client)
         self.by_key[key] = client
         self._link(endpoint, client)
+        self._changes.came(key, endpoint, len(self.by_key))
         return client
 
     def remove(self, client: Client) -> None:
@@ -268,6 +277,8 @@ class CloseList:
         self._buckets[bucket_of(self._own, client.number)].remove(client)
         for association in client.associations():
             self._unlink(association.endpoint, client)
+        endpoint = next((each.endpoint for each in client.associations()), None)
+        self._changes.went(client.key, endpoint, len(self.by_key))
 
     def _link(self, endpoint: Endpoint, client: Client) -> None:
         self._by_endpoint[endpoint] = client

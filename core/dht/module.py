@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
+from core.dht.asked import DhtView
 from core.dht.keeper import TableKeeper
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
@@ -28,6 +30,7 @@ class DhtModule:
         self.keeper: TableKeeper | None = None
         if context.shard == 0:
             self.keeper = TableKeeper(context, self.snapshot_of_table, keys)
+            self._view = DhtView(self.keeper, self.snapshot_of_table)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
         self.handlers: list[Handler | None] = [None] * 256
         """By the first byte: what takes the datagram. None: no kind of this shard."""
@@ -81,6 +84,12 @@ class DhtModule:
         if self.keeper is not None:
             return self.keeper.next_timer()
         return self._wanted_at if self.snapshot_of_table.version is None else None
+
+    def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
+        """Answers an operator's question about the table. Raises CannotAnswer."""
+        if self.keeper is None:
+            raise CannotAnswer(NOT_FOUND, f"dht.{self._shard} has no table; ask dht.0")
+        return self._view.ask(what, args, now)
 
     def nodes_to_save(self) -> tuple[tuple[bytes, bytes], ...]:
         """Returns nodes (endpoint, key) to come back with after a stop; none on other shards."""

@@ -47,6 +47,11 @@ class PendingRequests:
         self._expire(now)
         return (key, endpoint) in self._asked
 
+    def asked_at(self, request_id: bytes) -> float | None:
+        """Returns when the request with this id was sent, if it still waits."""
+        entry = self._waiting.get(request_id)
+        return None if entry is None else entry[2]
+
     def take(self, request_id: bytes, key: bytes, endpoint: Endpoint, now: float) -> bool:
         """Uses up an id; True if it was given for this key and address less than 5 s ago."""
         self._expire(now)

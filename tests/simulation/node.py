@@ -78,6 +78,7 @@ class Node:
         self.started = world.now
         self.alive = True
         self.modules: dict[str, list[Module]] = {role: [] for role in roles}
+        self.contexts: dict[tuple[str, int], Context] = {}
         self.tables = {role: SlotTable.even(count) for role, count in roles.items()}
         self.routing_drops: Counter[str] = Counter()
         self._wakes: dict[tuple[str, int], float] = {}
@@ -105,6 +106,7 @@ class Node:
             started=self.started,
             shared_keys=self._caches[role],
         )
+        self.contexts[role, shard] = context
         return self.world.factory(role)(context)
 
     def restart_shard(self, role: str, shard: int) -> None:
