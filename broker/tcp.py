@@ -18,7 +18,7 @@ from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
-from broker.tcp_connection import Connection, Peer, State
+from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, GREETING, Connection, Peer, State
 from broker.tcp_door import Door
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
@@ -111,7 +111,7 @@ class RelayTcp:
             self.drops["relay_message"] += 1
             return
         connection = self.connections.get(message.serial)
-        if connection is None or connection.state != State.CONFIRMED:
+        if connection is None or connection.state != CONFIRMED:
             self.drops["relay_answer_for_nobody"] += 1
             return
         if message.frame[:1] not in (b"\x09", b"\x0b") or len(message.frame) > 2032:
@@ -169,7 +169,7 @@ class RelayTcp:
         """Closes listeners and connections: the node stops."""
         self.door.close()
         for connection in list(self.connections.values()):
-            connection.state = State.CLOSED
+            connection.state = CLOSED
             connection.socket.close()
         self.connections.clear()
         self._by_fd.clear()
@@ -184,7 +184,7 @@ class RelayTcp:
         """Returns counts for the operator."""
         # Asked once a second: only those that are few are looked at one by one.
         states = Counter(row.state for row in self._admission.unconfirmed.values())
-        states[State.CONFIRMED] = len(self.directory)
+        states[CONFIRMED] = len(self.directory)
         return {
             "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
             "clients": len(self.directory),
@@ -268,9 +268,9 @@ class RelayTcp:
             connection.readable = True
             if mask & select.EPOLLRDHUP:
                 connection.ended = True
-            if connection.state > State.GREETED:
+            if connection.state > GREETED:
                 self.works[connection.shard].want(connection)
-            elif connection.state == State.GREETING:
+            elif connection.state == GREETING:
                 self._greet(connection, now)
 
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
@@ -281,17 +281,19 @@ class RelayTcp:
             self.drops[reason] += 1
             stream.close()
             return None
-        self._serial += 1
-        connection = Connection(self._serial, stream, address, prefix)
+        serial = self._serial = self._serial + 1
+        connection = Connection(serial, stream, address, prefix)
         connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
-        self.connections[connection.serial] = connection
+        self.connections[serial] = connection
         self._by_fd[connection.fd] = connection
-        self.poll.register(connection.fd, _EVENTS)
-        self.clocks.hellos.append((now + self.limits.hello_s, connection.serial))
         self.counts["accepted"] += 1
         oldest = self._admission.add(connection)
         if oldest is not None:
             self.close(oldest, "relay_unconfirmed_oldest", now)
+        self._greet(connection, now)  # the hello is mostly there, so it needs no event
+        if connection.state != CLOSED:
+            self.poll.register(connection.fd, _EVENTS)
+            self.clocks.hellos.append((now + self.limits.hello_s, serial))
         return connection
 
     def _greet(self, connection: Connection, now: float) -> None:
@@ -319,7 +321,7 @@ class RelayTcp:
             return
         connection.key = key
         connection.shard = shard
-        connection.state = State.GREETED
+        connection.state = GREETED
         connection.flying = True
         work = self.works.get(shard)
         if work is None:
@@ -458,18 +460,18 @@ class RelayTcp:
         if older is not None:
             self.close(self.connections[older], "relay_replaced", now)
             self.directory.confirm(connection.serial, connection.key)
-        connection.state = State.CONFIRMED
+        connection.state = CONFIRMED
         self._admission.confirmed(connection)
         self.clocks.pings.append((now + self.limits.ping_s, connection.serial))
         self.counts["confirmed"] += 1
 
     def close(self, connection: Connection, reason: str, now: float) -> None:
         """Ends a connection and tells its peers; `reason` is counted."""
-        if connection.state == State.CLOSED:
+        if connection.state == CLOSED:
             return
         self.drops[reason] += 1
-        confirmed = connection.state == State.CONFIRMED
-        connection.state = State.CLOSED
+        confirmed = connection.state == CONFIRMED
+        connection.state = CLOSED
         del self.connections[connection.serial]
         del self._by_fd[connection.fd]
         self._admission.remove(connection)

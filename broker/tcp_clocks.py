@@ -3,7 +3,7 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
-from broker.tcp_connection import State
+from broker.tcp_connection import GREETED, UNCONFIRMED
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -34,12 +34,12 @@ class Clocks:
         hellos, confirms, pongs = self.hellos, self.confirms, self.pongs
         while hellos:
             connection = connections.get(hellos[0][1])
-            if connection is not None and connection.state <= State.GREETED:
+            if connection is not None and connection.state <= GREETED:
                 break
             hellos.popleft()
         while confirms:
             connection = connections.get(confirms[0][1])
-            if connection is not None and connection.state == State.UNCONFIRMED:
+            if connection is not None and connection.state == UNCONFIRMED:
                 break
             confirms.popleft()
         while pongs:
@@ -65,9 +65,9 @@ class Clocks:
         while self.hellos and self.hellos[0][0] <= now:
             serial = self.hellos.popleft()[1]
             connection = tcp.connections.get(serial)
-            if connection is None or connection.state > State.GREETED:
+            if connection is None or connection.state > GREETED:
                 continue
-            if connection.state == State.GREETED:  # it is not the client that is late
+            if connection.state == GREETED:  # it is not the client that is late
                 work = tcp.works[connection.shard]
                 if not work.served(now - tcp.limits.hello_s, now):
                     self.hellos.append((now + tcp.limits.hello_s, serial))
@@ -76,7 +76,7 @@ class Clocks:
         while self.confirms and self.confirms[0][0] <= now:
             serial = self.confirms.popleft()[1]
             connection = tcp.connections.get(serial)
-            if connection is not None and connection.state == State.UNCONFIRMED:
+            if connection is not None and connection.state == UNCONFIRMED:
                 tcp.doom(connection, "relay_confirm_late")
         self._ping(tcp, now)
         if now >= self._sweep_at:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from broker.tcp_connection import Connection, State
+from broker.tcp_connection import UNCONFIRMED, Connection
 from core.module import ProtocolViolation
 from core.relay.frames import (
     CLOSE,
@@ -16,6 +16,7 @@ from core.relay.frames import (
     ROW_FIELDS,
     UNLINK,
 )
+from core.relay.limits import NONCE_MASK
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -37,8 +38,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
         tcp.drops["relay_commit_sequence"] += 1
         return
     connections = tcp.connections
-    counts = tcp.counts
-    frames = 0
+    frames = frames_in = frames_out = 0
     view = memoryview(out)
     end = 0
     part = iter(rows)
@@ -54,15 +54,15 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
             if consumed:
                 rest = connection.rest
                 connection.rest = bytes(rest[consumed:]) if consumed < len(rest) else b""
-            frames += received + taken
             if received:
-                connection.count_received(received)
-                counts["frames_in"] += received
+                connection.receive = (connection.receive + received) & NONCE_MASK
+                frames_in += received
             if sent:
-                connection.count_sent(sent)
-                counts["frames_out"] += sent
+                connection.send = (connection.send + sent) & NONCE_MASK
+                frames_out += sent
             if taken:
                 connection.taken(taken)
+                frames += taken
             if wait or connection.wait:
                 work.set_wait(connection, wait)
             if size:
@@ -82,7 +82,9 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
             tcp.broke(connection, now)
     for reason, count in drops.items():
         tcp.drops[reason] += count
-    tcp.turn_frames += frames
+    tcp.counts["frames_in"] += frames_in
+    tcp.counts["frames_out"] += frames_out
+    tcp.turn_frames += frames + frames_in
     work.settle(done)
 
 
@@ -91,7 +93,7 @@ def _hello(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: floa
     connection.shared = shared
     connection.receive = int.from_bytes(receive, "big")
     connection.send = int.from_bytes(send, "big")
-    connection.state = State.UNCONFIRMED
+    connection.state = UNCONFIRMED
     tcp.clocks.confirms.append((now + tcp.limits.confirm_s, serial))
     tcp.counts["hellos"] += 1
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _ACCEPTS_A_TURN = 64
 _PAUSE_S = 0.5
+_SILENT_S = 5  # the kernel keeps a stream without a byte about so long before it is ours to keep
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -28,6 +29,8 @@ class Door:
         for listener in listeners:
             listener.setblocking(False)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # streams inherit it
+            # A client speaks first: its stream is handed out with the hello in it, in one event.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_S)
         self.count_room()
         self.resume()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from broker.tcp_connection import Connection, State
+from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, UNCONFIRMED, Connection
 from core.relay.directory import Directory
 from core.relay.frames import AHEAD, GO_ON
 from core.relay.limits import BOX_EXTRA, RelayLimits
@@ -112,7 +112,7 @@ class ShardWork:
             connection.given = 0
             connection.keep_rest()
             connection.regive = bool(connection.rest)
-            if connection.state in (State.UNCONFIRMED, State.CONFIRMED):
+            if connection.state in (UNCONFIRMED, CONFIRMED):
                 self.records.append(connection)
             connection.doubted = connection in suspects
             if connection.doubted:
@@ -122,13 +122,13 @@ class ShardWork:
 
     def _offer(self, connection: Connection) -> None:
         """Puts a connection into the lists it belongs to."""
-        if connection.state == State.GREETED:
+        if connection.state == GREETED:
             connection.flying = True
             self.hellos.append(connection)
             return
         if connection.inbox is not None and connection.given < len(connection.inbox):
             self.has_mail(connection)
-        if connection.state > State.GREETED and (connection.regive or connection.readable):
+        if connection.state > GREETED and (connection.regive or connection.readable):
             self.want(connection)
 
     def end(self) -> list[Connection]:
@@ -217,7 +217,7 @@ class ShardWork:
     def _take_records(self, records: list[Any]) -> None:
         for _ in range(min(_RECORDS, len(self.records))):
             connection = self.records.popleft()
-            if connection.state == State.CLOSED:
+            if connection.state == CLOSED:
                 continue
             links: list[int] = []
             client = self._directory.client(connection.serial)
@@ -230,7 +230,7 @@ class ShardWork:
                 connection.shared,
                 connection.receive.to_bytes(24, "big"),
                 connection.send.to_bytes(24, "big"),
-                connection.state == State.CONFIRMED,
+                connection.state == CONFIRMED,
                 connection.private,
                 connection.ping_id,
                 links,
@@ -258,9 +258,9 @@ class ShardWork:
         while self.suspects and not hand:
             connection = self.suspects.popleft()
             connection.doubted = False
-            if connection.state == State.CLOSED:
+            if connection.state == CLOSED:
                 continue
-            if connection.state == State.GREETED:
+            if connection.state == GREETED:
                 hellos += (connection.serial, connection.rest, connection.private)
             elif connection.rest:
                 size = len(connection.rest)
@@ -295,14 +295,14 @@ class ShardWork:
             connection.waiting_mail = False
             if self._old_mail:
                 self._old_mail -= 1
-            if connection.state != State.CLOSED:
+            if connection.state != CLOSED:
                 size += self._give_mail(connection, inbox)
                 mailed.append(connection)
 
     def _take_hellos(self, hand: list[Connection], hellos: list[Any]) -> None:
         while self.hellos and len(hellos) < 3 * self._limits.hellos:
             connection = self.hellos.popleft()
-            if connection.state != State.CLOSED:
+            if connection.state != CLOSED:
                 hellos += (connection.serial, connection.rest, connection.private)
                 hand.append(connection)
 
@@ -317,7 +317,7 @@ class ShardWork:
         while ready and size < limit:
             connection = ready.popleft()
             connection.listed = False
-            if connection.state == State.CLOSED or connection.flying:
+            if connection.state == CLOSED or connection.flying:
                 continue
             count = read(connection, stream[size:], now)
             if count:
@@ -343,8 +343,15 @@ class ShardWork:
         for connection in done.streams:
             connection.deaths = 0
             connection.flying = False
-            connection.keep_rest()
-            if connection.state != State.CLOSED:
+            if connection.rest:
+                connection.keep_rest()
+            state = connection.state
+            if state != CLOSED and (
+                connection.readable
+                or connection.regive
+                or connection.inbox is not None
+                or state == GREETED
+            ):
                 self._offer(connection)
 
     def set_wait(self, connection: Connection, wait: int) -> None:

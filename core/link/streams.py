@@ -16,7 +16,9 @@ Stream: TypeAlias = socket.SocketType
 
 Accept = Callable[[socket.socket], tuple[Stream, Endpoint]]
 
+_NAME4_SIZE = 16  # bytes: sockaddr_in
 _NAME_SIZE = 28  # bytes: sockaddr_in6
+_INET, _INET6, _STREAM = int(socket.AF_INET), int(socket.AF_INET6), int(socket.SOCK_STREAM)
 
 
 def _accept_one(listener: socket.socket) -> tuple[Stream, Endpoint]:
@@ -39,18 +41,19 @@ def _load() -> Accept | None:
     memory = ffi.new("unsigned char[]", _NAME_SIZE)
     name = ffi.buffer(memory, _NAME_SIZE)
     size = ffi.new("unsigned int *")
+    stream_of = socket.SocketType
 
     def accept_direct(listener: socket.socket) -> tuple[Stream, Endpoint]:
         size[0] = _NAME_SIZE
         fd = accept4(listener.fileno(), memory, size, flags)
         if fd < 0:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
-        family = listener.family
-        stream = socket.SocketType(family, socket.SOCK_STREAM, 0, fd)
-        port = name[2:4][0] << 8 | name[2:4][1]
-        if family == socket.AF_INET:
-            return stream, udp4(name[4:8], port)
-        return stream, udp6(name[8:24], port)
+        peer = name[: size[0]]
+        port = peer[2] << 8 | peer[3]
+        # plain numbers: `listener.family` and its like make an object of an enum each time
+        if size[0] == _NAME4_SIZE:
+            return stream_of(_INET, _STREAM, 0, fd), udp4(peer[4:8], port)
+        return stream_of(_INET6, _STREAM, 0, fd), udp6(peer[8:24], port)
 
     return accept_direct
 

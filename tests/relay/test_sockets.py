@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from broker.tcp import RelayTcp
+from broker.tcp_connection import State
 from core.crypto import KeyPair
 from core.endpoint import Endpoint, from_text
 from core.link import streams
@@ -26,6 +27,13 @@ def listening() -> tuple[Hooks, RelayTcp, socket.socket, tuple[str, int]]:
     return hooks, tcp, listener, listener.getsockname()
 
 
+def calling(address: tuple[str, int]) -> socket.socket:
+    """Connects and says one byte, for a stream without any is not handed out."""
+    client = socket.create_connection(address)
+    client.sendall(b"\x01")
+    return client
+
+
 def turn(hooks: Hooks, now: float = 1.0) -> None:
     for fd, handler in list(hooks.handlers.items()):
         select.select([fd], [], [], 1.0)
@@ -34,7 +42,7 @@ def turn(hooks: Hooks, now: float = 1.0) -> None:
 
 def test_connections_are_accepted_and_closed_with_the_node() -> None:
     hooks, tcp, _, address = listening()
-    client = socket.create_connection(address)
+    client = calling(address)
     turn(hooks)
     assert tcp.snapshot()["connections"]["greeting"] == 1
     (connection,) = tcp.connections.values()
@@ -47,11 +55,41 @@ def test_connections_are_accepted_and_closed_with_the_node() -> None:
         socket.create_connection(address)
 
 
+def test_a_stream_takes_up_nothing_before_it_says_something() -> None:
+    hooks, tcp, _, address = listening()
+    silent = socket.create_connection(address)
+    talker = calling(address)
+    turn(hooks)
+    assert tcp.counts["accepted"] == len(tcp.connections) == 1
+    silent.sendall(b"\x01")
+    turn(hooks)
+    assert tcp.counts["accepted"] == len(tcp.connections) == 2
+    tcp.handle_stop(2.0)
+    assert silent.recv(1) == talker.recv(1) == b""
+
+
+def test_a_hello_that_came_with_its_stream_waits_for_no_event() -> None:
+    relay = Joined(1, RelayLimits(rest_s=0))
+    listener = socket.create_server(("127.0.0.1", 0))
+    door = RelayTcp(relay.hooks, [listener], NodeOptions(), LIMITS)
+    relay.hooks.sent[0].clear()
+    door.handle_worker(0, 1, 1.0)
+    client = RelayClient(relay.keys.public, KeyPair.generate(relay.entropy))
+    with socket.create_connection(listener.getsockname()) as far:
+        far.sendall(client.hello())
+        select.select([door.poll.fileno()], [], [], 1.0)
+        relay.hooks.handlers[door.poll.fileno()](select.EPOLLIN, 1.0)  # accepted, read and given
+        (connection,) = door.connections.values()
+        assert connection.state == State.GREETED
+        assert len(relay.hooks.sent[0]) == 1
+    door.handle_stop(2.0)
+
+
 def test_without_descriptors_accepting_pauses_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hooks, tcp, _, address = listening()
-    client = socket.create_connection(address)
+    client = calling(address)
 
     def exhausted(_: socket.socket) -> tuple[streams.Stream, Endpoint]:
         raise OSError(errno.EMFILE, "too many")
@@ -73,7 +111,7 @@ def test_without_descriptors_accepting_pauses_and_goes_on(
 
 def test_a_client_that_resets_is_gone_at_once() -> None:
     hooks, tcp, _, address = listening()
-    client = socket.create_connection(address)
+    client = calling(address)
     turn(hooks)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     client.close()
@@ -94,9 +132,9 @@ def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_on_its_desc
     listener = socket.create_server(("127.0.0.1", 0))
     hooks = Hooks(1)
     tcp = RelayTcp(hooks, [listener], NodeOptions(), RelayLimits(rest_s=0, unconfirmed=1))
-    first = socket.create_connection(listener.getsockname())
+    first = calling(listener.getsockname())
     turn(hooks)
-    others = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+    others = [calling(listener.getsockname()) for _ in range(2)]
     first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     first.close()
     turn(hooks)
