@@ -16,13 +16,18 @@ from typing import TypeAlias
 
 from tests.bench import clients
 from tests.bench.clients import KeptClients
+from tests.bench.memory import KEY_BYTES
+from tests.bench.memory import KEYS as CACHED_KEYS
 from tests.bench.nodes import NodeError, Toxmesh
 from tests.bench.soak import ANNOUNCED_S, BASE_SHARE, KEYS, Verdict, troubles
 from toxmesh.bench import plan
+from toxmesh.bench.clients import Clients, make_rows
 from toxmesh.bench.fakes import Fakes
+from toxmesh.bench.loads import Ping
 from toxmesh.bench.plan import FRAMES
+from toxmesh.bench.reach import PING_ANSWER
 from toxmesh.bench.relay import AT_ONCE, RelayLoad
-from toxmesh.bench.suite import FRESH_LOAD, RATE_LOAD, Suite
+from toxmesh.bench.suite import FRESH_LOAD, Suite
 from toxmesh.bench.traffic import Result
 
 SETTLED_S = 1.3  # the counters of a node are as old as its last heartbeat: a second
@@ -33,9 +38,9 @@ UNEXPLAINED_LEAST = 20
 REMARKS = frozenset({"dht_no_room", "dht_candidate_too_many", "relay_ended"})
 """Reasons that count no unanswered request: a sender that the table does not take, and streams
 that came to their end."""
-LOADS = tuple(name for name in plan.ALL if name not in (FRESH_LOAD, RATE_LOAD))
-"""All loads but two: new keys for minutes take a flood, which is a scenario; and pings at a rate
-are pings, only fewer."""
+NEWCOMERS = 6000  # new keys in a burst: more than may wait for their key (core.misses.CAPACITY)
+BURST_S = 1.0  # from one burst to the next
+LOADS = plan.ALL
 
 
 @dataclass
@@ -79,6 +84,16 @@ class Account:
         )
 
 
+def cache_growth(keys: int) -> int:
+    """Returns by how many bytes the cache of a worker that met so many keys may grow in a soak.
+
+    Until it is full it grows with each, and then it holds half as many to all, from the last that
+    were forgotten to the next.
+    """
+    early = min(int(BASE_SHARE * keys), CACHED_KEYS // 2)
+    return KEY_BYTES * (min(keys, CACHED_KEYS) - early)
+
+
 Accounts: TypeAlias = "multiprocessing.Queue[Account | None]"  # None: the load is ready and begins
 
 
@@ -87,6 +102,23 @@ def _drops(node: Toxmesh) -> Counter[str]:
     totals = node.status()["totals"]
     assert isinstance(totals, dict)
     return Counter(totals["drops"])
+
+
+def _burst(suite: Suite) -> Result:
+    """Sends one ping from each of many clients that were made for it, as fast as they leave.
+
+    A node that cannot compute all their keys at once lets some wait and counts the others.
+    """
+    began = time.monotonic()
+    key, home = suite.clients.node, suite.generator.endpoint
+    made = Clients(key, make_rows(key, NEWCOMERS))
+    load = Ping(made, FRESH_LOAD, PING_ANSWER)
+    ring = suite.generator.packets([load.request(i, made[i], home(i)) for i in range(NEWCOMERS)])
+    result = suite.generator.drive(
+        ring, load.answer, once=True, probing=False, window=NEWCOMERS
+    )
+    time.sleep(max(0.0, began + BURST_S - time.monotonic()))  # a pace of real seconds
+    return result
 
 
 def _datagrams(
@@ -98,16 +130,19 @@ def _datagrams(
     with Suite(node, made, args.sources, args.window).closing() as suite:
         while left > 0:
             prepared = suite.prepare(name, KEYS)
-            before, own = _drops(node), suite.generator.dropped()
+            before, own = _drops(node), suite.dropped()
             if not account.sent:
                 queue.put(None)
             part = min(left, ANNOUNCED_S)  # then the announces get fresh ping ids
             end = time.monotonic() + part
             while (rest := end - time.monotonic()) > 0:
-                account.add(suite.measure(prepared, min(rest, DRIVE_S)).result)
+                if name == FRESH_LOAD:
+                    account.add(_burst(suite))
+                else:
+                    account.add(suite.measure(prepared, min(rest, DRIVE_S)).result)
             left -= part
             account.drops += _drops(node) - before
-            account.own += suite.generator.dropped() - own
+            account.own += suite.dropped() - own
     queue.put(account)
 
 
@@ -169,6 +204,10 @@ def soak_one(
     later_restarts, later_bugs = troubles(node)
     verdict.restarts, verdict.bugs = later_restarts - restarts, later_bugs - bugs
     verdict.sent, verdict.answers = account.sent, account.answers
+    if name == FRESH_LOAD:
+        workers = [worker for worker in verdict.end if worker.startswith("dht.")]
+        each = account.answers // max(len(workers), 1)
+        verdict.filling = dict.fromkeys(workers, cache_growth(each))
     return verdict, account
 
 
