@@ -125,8 +125,9 @@ class Browser:
         return message
 
     def open(self, address: str) -> None:
-        """Opens a page."""
+        """Opens a page and waits until it is there."""
         self.ask("Page.navigate", url=address)
+        self.until(f"location.href == {address!r} && document.readyState == 'complete'")
 
     def value(self, expression: str) -> Any:
         """Returns what an expression is worth in the page."""
