@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from broker.tcp_handover import Taken
 from core.asking import Events
+from core.link.descriptors import Channel
 from core.messages import Message
 from core.slots import SlotTable
 
@@ -80,6 +82,26 @@ class TcpSide(Protocol):
 
     def handle_stop(self, now: float) -> None:
         """Closes listeners and connections: the node stops."""
+        ...
+
+    def pause(self) -> None:
+        """Reads and accepts nothing more, and gives no work out: another broker goes on here."""
+        ...
+
+    def quiet(self, shard: int | None = None) -> bool:
+        """Tells whether no worker (or not this one) has anything that it has not committed."""
+        ...
+
+    def hold(self, shard: int, held: bool) -> None:
+        """Gives a worker nothing for now (or again), because it is being replaced."""
+        ...
+
+    def hand_over(self, channel: Channel) -> None:
+        """Gives all connections to another broker; raises ChannelClosed or TimeoutError."""
+        ...
+
+    def take_over(self, taken: Taken) -> int:
+        """Goes on with the connections of the broker before; returns how many these are."""
         ...
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:

@@ -18,6 +18,8 @@ class Lane:
         self.target = target
         self.outlet: Outlet | None = None
         self.queue = WaitingQueue(drops)
+        self.held = False
+        """Whether nothing is sent for now: the worker is being replaced."""
         self.items: list[Any] = []
         """Source and datagram in turn: this lane's part of the batch that is being sorted."""
         self._drops = drops
@@ -28,7 +30,7 @@ class Lane:
         items = self.items
         outlet = self.outlet
         count = len(items) >> 1
-        if outlet is not None and not len(self.queue):
+        if outlet is not None and not len(self.queue) and not self.held:
             flying = outlet.in_flight
             if flying < _AT_ONCE or (count == BATCH and outlet.credit > 0):
                 self._sizes[outlet.send(batch.DATAGRAMS, items, socket)] = count
@@ -42,7 +44,7 @@ class Lane:
         """Sends what waits: at once while the worker has little in hand, else in full batches."""
         outlet = self.outlet
         queue = self.queue
-        while outlet is not None and len(queue):
+        while outlet is not None and len(queue) and not self.held:
             flying = outlet.in_flight
             if flying >= _AT_ONCE and (len(queue) < BATCH or outlet.credit <= 0):
                 return
@@ -71,6 +73,7 @@ class Lane:
             self._drops[f"lost_in_worker:{self.target.role}"] += lost
         self._sizes.clear()
         self.outlet = outlet
+        self.held = False
         self.pump()
 
     def look(self) -> dict[str, Any]:
@@ -82,6 +85,11 @@ class Lane:
             "in_flight": sum(self._sizes.values()),
             "credit": 0 if self.outlet is None else self.outlet.credit,
         }
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is on its way to the worker."""
+        return self.outlet is None or not self.outlet.in_flight
 
     @property
     def idle(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from broker import tcp_handover
 from broker.hooks import Handler, TcpSide
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
@@ -19,7 +20,7 @@ from broker.tcp_bugs import Bugs
 from broker.udp import UdpSide
 from core import batch
 from core.asking import NOT_FOUND, CannotAnswer, Events
-from core.link import child
+from core.link import child, handover
 from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
@@ -66,7 +67,11 @@ class Broker:
         self._reads_udp = False
         self.events = Events()
         self._bugs = Bugs(self.drops, "bug", "an answer to an operator")
-        self._tcp = self._make_tcp()
+        self._holds = handover.Holds(channel)
+        self._paused = False
+        # A successor opens its listeners when it has the connections of the broker before it.
+        self._tcp = None if start.successor else self._make_tcp()
+        self._taken = tcp_handover.Taken()
         self._asked = Asked(
             channel, self._ask, self.events, lambda what, now: self._bugs.contain(now)
         )
@@ -162,6 +167,8 @@ class Broker:
             self._beat(now)
         if self.events:
             self._asked.tell_events()
+        if self._holds:
+            self._holds.turn(self._quiet)
         if self._stop_by is not None and not self._stopped:
             self._stop(now)
 
@@ -258,16 +265,95 @@ class Broker:
         """Does what the supervisor says."""
         if note.name == "topology":
             self._connect(child.Topology.from_body(note.body), now)
+        elif note.name == "hold":
+            self._hold(self._holds.begin(note), True, now)
+        elif note.name == "release":
+            self._hold(handover.name_of(note), False, now)
+        elif note.name == "take over":
+            self._take_over(note)
         elif note.name == "stop":
             self._stop_by = now + _STOP_S
             for fd in self._start.udp:
                 self.unwatch(fd)
-            if self._tcp is not None:
+            if note.descriptors:
+                self._hand_over(Channel(socket.socket(fileno=note.descriptors[0])), now)
+            elif self._tcp is not None:
                 self._tcp.handle_stop(now)
         elif note.name == "exit":
             self._exit = True
         else:
             self._asked.hear(note, now)
+
+    # Replacement, planned
+
+    def _hold(self, name: tuple[str, int], held: bool, now: float) -> None:
+        """Leaves the way to a process alone, or goes on with it; the broker itself reads nothing
+        more then, and gives no work out."""
+        role, shard = name
+        if role == self._start.role:
+            if held and not self._paused:
+                self._paused = True
+                for fd in self._start.udp:
+                    self.unwatch(fd)
+                if self._tcp is not None:
+                    self._tcp.pause()
+            return
+        lane = self._udp.lane(Target(role, shard))
+        lane.held = held
+        if role == "relay" and self._tcp is not None:
+            self._tcp.hold(shard, held)
+        if not held:
+            lane.pump()
+            if self._tcp is not None:
+                self._tcp.handle_credit(shard, now)
+
+    def _quiet(self, name: tuple[str, int]) -> bool:
+        """Tells whether nothing is on its way to a process, and nothing of it uncommitted."""
+        role, shard = name
+        tcp = self._tcp
+        if role == self._start.role:
+            lanes_quiet = all(lane.quiet for lane in self._udp.lanes.values())
+            return lanes_quiet and (tcp is None or tcp.quiet())
+        relay_quiet = role != "relay" or tcp is None or tcp.quiet(shard)
+        return self._udp.lane(Target(role, shard)).quiet and relay_quiet
+
+    def _hand_over(self, channel: Channel, now: float) -> None:
+        """Gives all connections to the next broker; if that dies, they end as in any stop."""
+        if self._tcp is None:
+            return
+        try:
+            self._tcp.hand_over(channel)
+        except (ChannelClosed, TimeoutError) as error:
+            log.error("the connections of the relay could not be handed over: %s", error)
+            self._tcp.handle_stop(now)
+        channel.close()
+
+    def _take_over(self, note: Note) -> None:
+        """Waits for what the broker before this one hands over."""
+        if not note.descriptors:
+            self._begin_tcp()
+            return
+        channel = Channel(socket.socket(fileno=note.descriptors[0]))
+
+        def on_handover(events: int, now: float) -> None:
+            try:
+                for row in channel.receive():
+                    self._taken.add(row)
+            except ChannelClosed:
+                self._taken.discard()
+            if self._taken.done:
+                self.unwatch(channel.fileno())
+                channel.close()
+                self._begin_tcp()
+
+        self.watch(channel.fileno(), select.EPOLLIN, on_handover)
+
+    def _begin_tcp(self) -> None:
+        self._tcp = self._make_tcp()
+        if self._tcp is not None:
+            count = self._tcp.take_over(self._taken)
+            log.info("the relay goes on with %d connections", count)
+        self._channel.send("taken", {})
 
     def _connect(self, topology: child.Topology, now: float) -> None:
         """Connects to new workers and lets go of those that are gone."""

@@ -12,24 +12,26 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from broker import tcp_asked
+from broker import tcp_asked, tcp_handover
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
-from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, GREETING, Connection, Peer, State
+from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, GREETING, Connection, State
 from broker.tcp_door import Door
+from broker.tcp_mail import Mail
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
 from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
+from core.link.descriptors import Channel
 from core.link.memory import keep_large_buffers
 from core.link.streams import Stream
 from core.messages import Message, RelayDeliver
 from core.module import NodeOptions
-from core.relay.directory import Directory, Notice
-from core.relay.frames import FORGET, FULL, HELD, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
+from core.relay.directory import Directory
+from core.relay.frames import FORGET, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
 from core.relay.limits import HELLO_SIZE, RelayLimits
 
 _EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -41,7 +43,7 @@ _WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
 log = logging.getLogger("toxmesh.relay")
 
 
-class RelayTcp:
+class RelayTcp(Mail):
     """All TCP of one node; the broker's loop calls it (`broker.hooks.TcpSide`)."""
 
     def __init__(
@@ -66,11 +68,12 @@ class RelayTcp:
         self.bugs = Bugs(self.drops)
         self._admission = Admission(self.limits)
         self._by_fd: dict[int, Connection] = {}
-        self._doomed: deque[tuple[Connection, str]] = deque()
+        self.doomed: deque[tuple[Connection, str]] = deque()
         # Serials are sealed into onion returns and must not come again after a restart.
-        self._serial = self.entropy.below(1 << 62) + 1
+        self.serial = self.entropy.below(1 << 62) + 1
         # Nor may an answer to the broker before this one pass for an answer to this one.
         self._epoch = self.entropy.below(1 << 48)
+        self.paused = False
         self.turn_frames = 0  # in commits since the sockets were looked at
         self.poll = select.epoll()
         self.door = Door(self, listeners)
@@ -140,6 +143,8 @@ class RelayTcp:
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
+        if self.paused:
+            return
         if self._rest.until is not None and self._rest.until <= now:
             self._on_ready(0, now)
         for work in self.works.values():
@@ -153,6 +158,8 @@ class RelayTcp:
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
+        if self.paused:
+            return None
         when = self.clocks.next(self)
         rest = self._rest.until
         if rest is not None and (when is None or rest < when):
@@ -222,7 +229,7 @@ class RelayTcp:
             self._pump_one(work, now)
 
     def _pump_one(self, work: ShardWork, now: float) -> None:
-        while self.hooks.credit(work.number) > 0:
+        while not (self.paused or work.held) and self.hooks.credit(work.number) > 0:
             items = work.next_input(self.read, now)
             self._bury(now)
             if items is None:
@@ -281,7 +288,7 @@ class RelayTcp:
             self.drops[reason] += 1
             stream.close()
             return None
-        serial = self._serial = self._serial + 1
+        serial = self.serial = self.serial + 1
         connection = Connection(serial, stream, address, prefix)
         connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
         self.connections[serial] = connection
@@ -296,6 +303,39 @@ class RelayTcp:
             self.clocks.hellos.append((now + self.limits.hello_s, serial))
         return connection
 
+    def adopt(self, connection: Connection) -> None:
+        """Goes on with a connection of the broker that was here before."""
+        self.connections[connection.serial] = self._by_fd[connection.fd] = connection
+        self.poll.register(connection.fd, _EVENTS if connection.out is None else _EVENTS_BEHIND)
+        self._admission.add(connection)
+        if connection.state == State.CONFIRMED:
+            self._admission.confirmed(connection)
+        if connection.full:
+            self.full[connection.serial] = connection
+
+    def pause(self) -> None:
+        """Reads and accepts nothing more, and gives no work out: another broker goes on here."""
+        self.paused = True
+        self.hooks.unwatch(self.poll.fileno())
+
+    def quiet(self, shard: int | None = None) -> bool:
+        """Tells whether no worker (or not this one) has anything that it has not committed."""
+        return not any(row.flying for row in self.works.values() if shard in (None, row.number))
+
+    def hand_over(self, channel: Channel) -> None:
+        """Gives all connections to another broker; raises ChannelClosed or TimeoutError."""
+        tcp_handover.hand_over(self, channel)
+
+    def take_over(self, taken: tcp_handover.Taken) -> int:
+        """Goes on with the connections of the broker before; returns how many these are."""
+        return taken.restore(self)
+
+    def hold(self, shard: int, held: bool) -> None:
+        """Gives a worker nothing for now (or again), because it is being replaced."""
+        work = self.works.get(shard)
+        if work is not None:
+            work.held = held
+
     def _greet(self, connection: Connection, now: float) -> None:
         """Collects the client hello; when it is complete its key tells the shard."""
         missing = HELLO_SIZE - len(connection.rest)
@@ -305,7 +345,7 @@ class RelayTcp:
             connection.readable = False
             return
         except OSError:
-            self._doomed.append((connection, "relay_gone"))
+            self.doomed.append((connection, "relay_gone"))
             connection.readable = False
             return
         if len(chunk) < missing:
@@ -345,7 +385,7 @@ class RelayTcp:
             connection.readable = False
             return 0
         except OSError:
-            self._doomed.append((connection, "relay_gone"))
+            self.doomed.append((connection, "relay_gone"))
             connection.readable = False
             return 0
         if size < limit:
@@ -359,7 +399,7 @@ class RelayTcp:
         """Less than asked for was read: edge-triggered, so the next byte is a new event."""
         if not size:
             connection.readable = False
-            self._doomed.append((connection, "relay_ended"))
+            self.doomed.append((connection, "relay_ended"))
         elif not connection.ended:
             connection.readable = False
 
@@ -373,7 +413,7 @@ class RelayTcp:
             except BlockingIOError:
                 count = 0
             except OSError:
-                self._doomed.append((connection, "relay_gone"))
+                self.doomed.append((connection, "relay_gone"))
                 return
             self.counts["bytes_out"] += count
             if count == len(data):
@@ -394,7 +434,7 @@ class RelayTcp:
             except BlockingIOError:
                 break
             except OSError:
-                self._doomed.append((connection, "relay_gone"))
+                self.doomed.append((connection, "relay_gone"))
                 return
             del out[:count]
             connection.moved = now
@@ -402,55 +442,6 @@ class RelayTcp:
         if not out:
             connection.out = None
         self.check_level(connection, now)
-
-    # Frames for clients
-
-    def post(self, notices: list[Notice], now: float) -> None:
-        """Puts notices into inboxes; a client with too many of them is closed."""
-        for notice in notices:
-            connection = self.connections.get(notice.serial)
-            if connection is not None:
-                peer = (notice.peer_serial, notice.peer_id) if notice.peer_serial else None
-                self.post_control(connection, notice.frame, now, peer)
-
-    def post_control(
-        self, connection: Connection, frame: bytes, now: float, peer: Peer | None = None
-    ) -> None:
-        """Puts a control frame into an inbox: data is refused long before these are."""
-        if connection.level + len(frame) > self.limits.control_limit:
-            self._doomed.append((connection, "relay_control_overflow"))
-            return
-        connection.post(frame, peer)
-        self.works[connection.shard].has_mail(connection)
-        self.check_level(connection, now)
-
-    def post_data(self, connection: Connection, frame: bytes, reason: str, now: float) -> None:
-        """Puts data into an inbox, or drops it under `reason` when there is no room."""
-        if connection.level + len(frame) > self.limits.queue_limit:
-            self.drops[reason] += 1
-            return
-        connection.post(frame, None)
-        self.works[connection.shard].has_mail(connection)
-        self.check_level(connection, now)
-
-    def check_level(self, connection: Connection, now: float) -> None:
-        """Tells all shards when a receiver becomes full, and when it has room again."""
-        level = connection.level
-        if level <= self.limits.queue_low:
-            note = ROOM
-        elif level < self.limits.queue_high and connection.note == ROOM:
-            return
-        else:
-            note = FULL if connection.out is not None else HELD
-        if note == connection.note:
-            return
-        if connection.note == ROOM:
-            self.full[connection.serial] = connection
-        elif note == ROOM:
-            del self.full[connection.serial]
-        connection.note = note
-        for work in self.works.values():
-            work.tell(connection.serial, note)
 
     # The life of connections
 
@@ -498,8 +489,8 @@ class RelayTcp:
 
     def doom(self, connection: Connection, reason: str) -> None:
         """Closes a connection as soon as what is being done with it is done."""
-        self._doomed.append((connection, reason))
+        self.doomed.append((connection, reason))
 
     def _bury(self, now: float) -> None:
-        while self._doomed:
-            self.close(*self._doomed.popleft(), now)
+        while self.doomed:
+            self.close(*self.doomed.popleft(), now)

@@ -40,6 +40,7 @@ class ShardWork:
     def __init__(self, number: int, limits: RelayLimits, directory: Directory) -> None:
         self.number = number
         self.up = False
+        self.held = False  # it is being replaced: it gets nothing until its successor is there
         self.epoch = 0
         self.applied = 0
         self.flying: deque[Input] = deque()
@@ -95,6 +96,7 @@ class ShardWork:
     def begin(self, epoch: int, connections: Iterable[Connection], now: float) -> None:
         """A worker is there: it gets all records, then the input in doubt, then the rest."""
         self.up = True
+        self.held = False
         self.epoch = epoch
         self._stalled = now
         self._sequence = self.applied = self._told = 0

@@ -116,6 +116,7 @@ CATCHERS = {  # what must outlive any packet, and any one connection
     "workers/datagrams.py",
     "broker/tcp.py",
     "broker/tcp_commits.py",
+    "core/link/asked.py",
 }
 
 

@@ -66,8 +66,15 @@ ops = LazyGroup(
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
+        "worker": "toxmesh.cli:worker",
     },
     "Ask a running node how it is.",
+)
+
+worker = LazyGroup(
+    "worker",
+    {"restart": "ops.worker:restart"},
+    "Change the processes of a running node.",
 )
 
 

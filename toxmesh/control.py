@@ -44,7 +44,9 @@ class Refused(CannotAnswer):
 class Later:
     """An answer that is still to come; it is given once, and then nothing changes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = _LATER_S) -> None:
+        """`patience_s`: how long who asked waits."""
+        self.patience_s = patience_s
         self.outcome: tuple[bool, Any] | None = None  # good, and the answer or the CannotAnswer
         self._then: list[Callable[[Later], None]] = []
 
@@ -371,7 +373,7 @@ class ControlDoor:
         for guest in sorted(self._guests, key=lambda row: row.used):
             guest.used = max(0.0, guest.used - share)
             if guest.asked is not None:
-                if now - guest.asked_at > _LATER_S:
+                if now - guest.asked_at > guest.asked.patience_s:
                     self.drops["control_timeout"] += 1
                     guest.asked.refuse(Refused(TIMEOUT, "the node's processes did not answer"))
             elif guest.held:

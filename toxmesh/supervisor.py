@@ -7,7 +7,6 @@ that is silent for three seconds is killed first; every change of who is up is a
 
 import logging
 import os
-import resource
 import secrets
 import selectors
 import shutil
@@ -21,9 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from core import endpoint
 from core.crypto import KEY_SIZE, KeyPair
 from core.endpoint import Endpoint
 from core.link.child import Start, Topology, start_logging
@@ -31,13 +27,14 @@ from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
 from core.wire import WireError
-from toxmesh import __version__, activation, children, requests, sockets, web
+from toxmesh import __version__, activation, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
 from toxmesh.control import ControlDoor
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.notify import Notify
 from toxmesh.settings import Settings
+from toxmesh.swap import Swaps
 
 Nodes = Sequence[tuple[Endpoint, bytes]]
 OnReady = Callable[[Sequence[str], int, Sequence[int]], None]
@@ -75,23 +72,6 @@ def _run_directory(state_dir: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="toxmesh-", dir=base))
 
 
-def lan_targets() -> tuple[Endpoint, ...]:
-    """Returns the IPv4 broadcast addresses of this machine's interfaces."""
-    found = {}
-    for rows in psutil.net_if_addrs().values():
-        for row in rows:
-            if row.family == socket.AF_INET and row.broadcast:
-                found[row.broadcast] = endpoint.from_text(row.broadcast, 0)
-    return tuple(found.values())
-
-
-def _raise_limits() -> None:
-    """Allows as many descriptors as the system lets this user have: a relay client needs one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 class Supervisor:
     """One running node."""
 
@@ -127,6 +107,7 @@ class Supervisor:
             end.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
+        self.swaps = Swaps(self)
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
@@ -215,7 +196,7 @@ class Supervisor:
 
     def _clean_up(self) -> None:
         signal.set_wakeup_fd(-1)
-        for row in self.children:
+        for row in self.children + self.swaps.extra:
             if row.alive:
                 row.kill()
                 row.reap(time.monotonic())
@@ -235,7 +216,7 @@ class Supervisor:
         now = time.monotonic()
         for row in self.children:
             if row.state is State.DOWN and row.start_at <= now and not self.stopping:
-                self._spawn(row, now)
+                self.spawn(row, now)
         until = now + _TICK_S
         for row in self.children:
             if row.state is State.DOWN and not self.stopping:
@@ -256,11 +237,12 @@ class Supervisor:
                 if row.name == "dht.0" and row.state is State.UP:
                     self.tell(row, "bootstrap", self.first_nodes.body())
         self.notify.turn(now, self.children)
+        self.swaps.turn(now)
         self.asker.expire(now)
         self.door.expire(now)
         self.web.expire(now)
 
-    def _spawn(self, row: Child, now: float) -> None:
+    def spawn(self, row: Child, now: float, successor: bool = False) -> None:
         """Starts the process of a place."""
         self._generation += 1
         bound = self.bound
@@ -285,6 +267,7 @@ class Supervisor:
             udp=udp,
             inputs=inputs,
             in_hand=row.new_in_hand() if inputs else (),
+            successor=successor,
             tcp=tuple(one.fileno() for one in bound.tcp) if row.name == "broker" else (),
         )
         try:
@@ -338,7 +321,7 @@ class Supervisor:
             has_ipv4=socket.AF_INET in families,
             has_ipv6=socket.AF_INET6 in families,
             lan_discovery=self.settings.lan_discovery,
-            lan_targets=lan_targets() if table and self.settings.lan_discovery else (),
+            lan_targets=surroundings.lan_targets() if table and self.settings.lan_discovery else (),
             motd=self.settings.motd,
             relay_connections=self.settings.relay_connections,
             relay_per_address=self.settings.relay_per_address,
@@ -370,9 +353,11 @@ class Supervisor:
     def _note(self, row: Child, note: Note, now: float) -> None:
         """Takes note of what a child says."""
         row.heard = now
+        if self.swaps.note(row, note, now):
+            return
         if note.name == "ready" and row.state is State.STARTING:
             row.move("ready")
-            self._announce()
+            self.announce()
             if self.door.wanted:
                 self.tell(row, "follow", {"names": sorted(self.door.wanted)})
             self.event("worker", {"name": row.name, "pid": row.pid, "what": "up"})
@@ -381,14 +366,14 @@ class Supervisor:
         elif note.name == "beat":
             row.take_beat(note.body, now)
         elif note.name == "nodes":
-            self._keep_nodes(note.body)
+            self.keep_nodes(note.body)
         elif note.name == "answer":
             self.asker.answered(row, note.body)
         elif note.name == "events":
             self._tell_events(row, note.body)
         elif note.name == "stopped":
             row.take_beat(note.body, now)
-            self._keep_nodes(note.body)
+            self.keep_nodes(note.body)
             if row.state is State.STOPPING:
                 row.move("stopped")
 
@@ -407,7 +392,7 @@ class Supervisor:
                 self.totals.drops[f"lost_in_worker:{row.role}"] += lost
             row.beat = {}
             code = row.reap(now)
-            if self.stopping:
+            if self.swaps.ended(row, now) or self.stopping:
                 return
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             log.warning("%s (pid %d) %s and is started again", row.name, row.pid, how)
@@ -416,16 +401,18 @@ class Supervisor:
             row.restarts += 1
             if not self.listening and row.restarts >= _FAILED_STARTS:
                 self._failed = f"{row.name} does not start: it {how} {row.restarts} times"
-            self._announce()
+            self.announce()
 
         return on_end
 
-    def tell(self, row: Child, name: str, body: dict[str, Any]) -> None:
+    def tell(
+        self, row: Child, name: str, body: dict[str, Any], descriptors: tuple[int, ...] = ()
+    ) -> None:
         """Tells a child something; one that cannot be told is ended."""
         if row.channel is None:
             return
         try:
-            row.channel.send(name, body)
+            row.channel.send(name, body, descriptors)
         except ChannelClosed:
             row.kill()
 
@@ -449,7 +436,7 @@ class Supervisor:
         if body["lost"]:
             self.totals.drops["control_event"] += int(body["lost"])
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
         """Tells all who is up."""
         up = [row for row in self.children if row.state is State.UP]
         peers = {(row.role, row.shard): row.peer() for row in up}
@@ -457,7 +444,7 @@ class Supervisor:
         for row in up:
             self.tell(row, "topology", body)
 
-    def _keep_nodes(self, body: dict[str, Any]) -> None:
+    def keep_nodes(self, body: dict[str, Any]) -> None:
         """Keeps the nodes that dht.0 knows, for its successor and for the next start."""
         rows = tuple((Endpoint(bytes(row[0])), bytes(row[1])) for row in body.get("nodes", ()))
         if rows:
@@ -470,6 +457,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Stops all in order: first what brings work in, then those who do it."""
         self.stopping = True
+        self.swaps.abandon()
         self.notify.stopping()
         self._stop_some([row for row in self.children if row.role == "broker"])
         self._stop_some([row for row in self.children if row.role != "broker"])
@@ -503,7 +491,7 @@ def run(
 ) -> int:
     """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
     start_logging(settings.log_level, settings.log_format)
-    _raise_limits()
+    surroundings.raise_limits()
     try:
         places = (settings.listen, settings.udp_port, settings.tcp_ports)
         bound = sockets.bind(*places, activation.inherited())

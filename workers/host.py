@@ -9,6 +9,7 @@ ten seconds end the worker.
 
 import contextlib
 import logging
+import os
 import select
 import time
 import traceback
@@ -21,7 +22,7 @@ import zmq
 from core import batch
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from core.link import child
+from core.link import child, handover
 from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.dispatch import CLASSES, Lane
@@ -121,6 +122,8 @@ class Host:
         )
         self._handle_topology: Callable[[float], None] | None = self._optional("handle_topology")
         self._handle_stop: Callable[[float], None] | None = self._optional("handle_stop")
+        self._holds = handover.Holds(channel)
+        self._hands_over = False
         self._asked = Asked(
             channel,
             self._optional("ask"),
@@ -183,8 +186,10 @@ class Host:
             self._beat(now)
         if self.context.events:
             self._asked.tell_events()
+        if self._holds:
+            self._holds.turn(lambda name: self.out.mailbox(name).quiet)
         if self._stop_by is not None and not self._stopped:
-            self._stop(now, count == 0)
+            self._stop(now, count == 0 and not datagrams.misses)
         return more or bool(own)
 
     def _wait(self, seconds: float) -> None:
@@ -346,7 +351,14 @@ class Host:
             self.out.begin(-1)
             now = time.monotonic()
             self._guard("message", 0, self.module.handle_message, Bootstrap(rows), now)
+        elif note.name == "hold":
+            self.out.mailbox(self._holds.begin(note)).held = True
+        elif note.name == "release":
+            self.out.mailbox(handover.name_of(note)).held = False
+        elif note.name == "take over":
+            self._take_over(note)
         elif note.name == "stop":
+            self._hands_over = bool(note.body.get("hand_over"))
             self._stop_by = time.monotonic() + _STOP_S
             if self._handle_stop is not None:
                 self._guard("stop", 0, self._handle_stop, time.monotonic())
@@ -355,6 +367,20 @@ class Host:
         else:
             self.out.begin(-1)
             self._asked.hear(note, time.monotonic())
+
+    def _take_over(self, note: Note) -> None:
+        """Begins with what the predecessor has left."""
+        now = time.monotonic()
+        self.out.begin(-1)
+        rows = tuple((bytes(row[0]), bytes(row[1])) for row in note.body.get("nodes", ()))
+        if rows:
+            self._guard("message", 0, self.module.handle_message, Bootstrap(rows), now)
+        take = self._optional("take_over")
+        for descriptor in note.descriptors:
+            state = handover.take(descriptor)
+            if take is not None and state is not None:
+                self._guard("state", 0, take, state, now)
+        self._channel.send("taken", {})
 
     def _connect(self, topology: child.Topology) -> None:
         """Connects to new incarnations and lets go of those that are gone."""
@@ -449,7 +475,13 @@ class Host:
         self.out.flush()
         body = self._counters()
         body["nodes"] = self._nodes_to_save()
-        self._channel.send("stopped", body)
+        leave = self._optional("hand_over") if self._hands_over else None
+        if leave is None:
+            self._channel.send("stopped", body)
+            return
+        descriptor = handover.put(leave())
+        self._channel.send("stopped", body, (descriptor,))
+        os.close(descriptor)
 
 
 def main(name: str, create: Create) -> int:

@@ -57,6 +57,7 @@ class Start:
     udp: tuple[int, ...] = ()  # descriptors to send on, in the order of `families`; the broker's
     # also to read
     inputs: tuple[int, ...] = ()  # descriptors that a worker reads: kernel dispatch
+    successor: bool = False  # a broker that takes over the connections of the one before
     in_hand: tuple[int, ...] = ()  # of a worker: the descriptor of its `InHand`
     tcp: tuple[int, ...] = ()  # listening descriptors; the broker's alone
 

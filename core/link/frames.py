@@ -141,6 +141,8 @@ class Mailbox:
 
     def __init__(self, role: str, drops: Counter[str], limit: int = 8192) -> None:
         self.outlet: Outlet | None = None
+        self.held = False
+        """Whether nothing is sent for now: the process behind it is being replaced."""
         self._role = role
         self._drops = drops
         self._limit = limit
@@ -162,6 +164,11 @@ class Mailbox:
         """Whether everything was sent and acknowledged."""
         on_its_way = self.outlet is not None and self.outlet.in_flight > 0
         return not (self._rows or self._frames or on_its_way)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is on its way to the receiver."""
+        return self.outlet is None or self.outlet.in_flight == 0
 
     def put(self, number: int, message: Message, origin: int = -1) -> None:
         """Appends a message; the oldest goes when there are too many.
@@ -194,11 +201,12 @@ class Mailbox:
         if self.outlet is not None:
             self._frames.clear()  # else: answers to a sender that was not announced here yet
         self.outlet = outlet
+        self.held = False
 
     @property
     def due(self) -> float | None:
         """When what has gathered should be sent, or None if nothing waits for its time."""
-        if not self._rows or self.outlet is None or self.outlet.credit <= 0:
+        if not self._rows or self.outlet is None or self.outlet.credit <= 0 or self.held:
             return None
         return self._gather_until
 
@@ -206,7 +214,7 @@ class Mailbox:
         """Sends what has gathered, as much as the credit allows."""
         outlet = self.outlet
         rows = self._rows
-        if outlet is None:
+        if outlet is None or self.held:
             return
         self._pump_frames(outlet)
         if outlet.in_flight and len(rows) < _GATHERED and now < self._gather_until:
@@ -227,7 +235,7 @@ class Mailbox:
 
     def _pump_frames(self, outlet: Outlet) -> None:
         frames = self._frames
-        while frames and outlet.credit > 0:
+        while frames and outlet.credit > 0 and not self.held:
             outlet.send(*frames.popleft())
 
     def acknowledged(self, sequence: int) -> None:

@@ -4,6 +4,7 @@ Every change returns the notices it causes, in the order in which they have to b
 and the choice of link ids are those of c-toxcore TCP_server.c.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from core.module import ProtocolViolation
@@ -49,11 +50,15 @@ class Client:
         if used == _ALL_USED:
             return 0
         bit = ~used & (used + 1)
-        self._used = used | bit
         link_id = FIRST_LINK + bit.bit_length() - 1
+        self.put(link_id, key)
+        return link_id
+
+    def put(self, link_id: int, key: bytes) -> None:
+        """Gives out a link id that is free."""
+        self._used |= 1 << (link_id - FIRST_LINK)
         self.links[link_id] = Link(key)
         self._by_key[key] = link_id
-        return link_id
 
     def drop(self, link_id: int) -> Link | None:
         """Takes a link id back; returns the link that had it."""
@@ -82,6 +87,37 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._by_serial)
+
+    def rows(self) -> list[tuple[int, bytes, list[tuple[int, bytes, int, int]]]]:
+        """Returns everything as plain data: serial, key, and of each link its id, the key asked
+        for, and serial and link id of the other half (0, 0: not up)."""
+        return [
+            (
+                client.serial,
+                client.key,
+                [
+                    (link_id, link.key, link.peer.serial if link.peer else 0, link.peer_id)
+                    for link_id, link in client.links.items()
+                ],
+            )
+            for client in self._by_serial.values()
+        ]
+
+    def restore(
+        self, rows: Iterable[tuple[int, bytes, Sequence[tuple[int, bytes, int, int]]]]
+    ) -> None:
+        """Becomes what `rows` told of another directory; this one is empty."""
+        whole = list(rows)
+        for serial, key, links in whole:
+            client = self._by_key[key] = self._by_serial[serial] = Client(serial, key)
+            for link_id, link_key, _, _ in links:
+                client.put(link_id, link_key)
+        for serial, _, links in whole:
+            for link_id, _, peer_serial, peer_id in links:
+                peer = self._by_serial.get(peer_serial)
+                if peer is not None:
+                    link = self._by_serial[serial].links[link_id]
+                    link.peer, link.peer_id = peer, peer_id
 
     def client(self, serial: int) -> Client | None:
         """Returns the confirmed client of a connection."""

@@ -177,16 +177,16 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
 
     with monkeypatch.context() as patch:
         patch.setattr("subprocess.Popen", refuse)
-        node._spawn(row, 100.0)
+        node.spawn(row, 100.0)
         assert "broker cannot be started" in node._failed
         node._failed = ""
         node.listening = True
-        node._spawn(row, 100.0)
+        node.spawn(row, 100.0)
         assert node._failed == ""
         assert (row.state, row.start_at, row.restarts) == (State.DOWN, 100.1, 2)
     with monkeypatch.context() as patch:
         patch.setattr("os.pidfd_open", refuse)
-        node._spawn(row, 101.0)
+        node.spawn(row, 101.0)
     assert (row.alive, row.start_at) == (False, 101.2)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -201,7 +201,7 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
         patch.setattr("subprocess.Popen", die_at_once)
         patch.setattr("os.pidfd_open", lambda pid: os.open("/dev/null", os.O_RDONLY))
         patch.setattr(node._selector, "register", lambda *row: None)
-        node._spawn(row, 102.0)
+        node.spawn(row, 102.0)
     assert row.alive
     assert row.reap(102.0) == 0
     node._clean_up()

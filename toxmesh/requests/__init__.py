@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from toxmesh.control import Request
-from toxmesh.requests import see
+from toxmesh.requests import act, see
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see,)
+_GROUPS = (see, act)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:
