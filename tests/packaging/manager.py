@@ -1,5 +1,6 @@
 """Plays the service manager for tests: hands sockets over, listens to sd_notify, sends signals."""
 
+import fcntl
 import os
 import select
 import signal
@@ -12,13 +13,16 @@ from types import TracebackType
 
 _HAND_OVER = """
 import os, sys
-count, rest = int(sys.argv[1]), sys.argv[2:]
-for index in range(count):  # systemd's are 3, 4, ...; ours came as 100, 101, ...
-    os.dup2(100 + index, 3 + index)
-if count:
+came = [int(text) for text in sys.argv[1].split(",") if text]
+rest = sys.argv[2:]
+for index, fd in enumerate(came):  # systemd's are 3, 4, ...; ours came from far above
+    os.dup2(fd, 3 + index)
+if came:
     os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(rest[0], rest)
 """
+
+_FAR = 100  # first number the sockets come with: more than systemd ever hands over here
 
 
 class Manager:
@@ -46,15 +50,13 @@ class Manager:
             variables["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         if sockets:
             variables |= {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
-        for index, row in enumerate(sockets):
-            os.dup2(row.fileno(), 100 + index, inheritable=True)
-        fds = range(100, 100 + len(sockets))
+        fds = [fcntl.fcntl(row.fileno(), fcntl.F_DUPFD_CLOEXEC, _FAR) for row in sockets]
         try:
             self.process = subprocess.Popen(
-                ["/usr/bin/env", "python3", "-c", _HAND_OVER, str(len(sockets)), *command],
+                ["/usr/bin/env", "python3", "-c", _HAND_OVER, ",".join(map(str, fds)), *command],
                 env=variables,
                 cwd=folder,
-                pass_fds=tuple(fds),
+                pass_fds=fds,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
