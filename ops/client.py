@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +133,7 @@ def follow(
     request: str,
     args: Mapping[str, Any] | None = None,
     timeout_s: float = TIMEOUT_S,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Yields events after a request that follows, until the node stops or the caller has enough.
 
     Raises AskError as `ask` does, before the first event.

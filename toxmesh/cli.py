@@ -63,12 +63,25 @@ ops = LazyGroup(
     "ops",
     {
         "status": "ops.status:command",
+        "dht": "toxmesh.cli:dht",
+        "lookup": "ops.lookup:command",
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
         "worker": "toxmesh.cli:worker",
     },
     "Ask a running node how it is.",
+)
+
+dht = LazyGroup(
+    "dht",
+    {
+        "show": "ops.dht:show",
+        "near": "ops.dht:near",
+        "buckets": "ops.dht:buckets",
+        "diversity": "ops.dht:diversity",
+    },
+    "Look into the table of nodes that the running node keeps.",
 )
 
 worker = LazyGroup(

@@ -280,6 +280,10 @@ class ControlDoor:
             guest.asked, guest.asked_at = answer, time.monotonic()
             answer.then(lambda later: self._answered(guest, later))
             return
+        self._give(guest, answer)
+
+    def _give(self, guest: Guest, answer: Any) -> None:
+        """Answers a guest, who from now on is told events if the answer is a Follow."""
         if isinstance(answer, Follow):
             if guest.following is not None:
                 guest.following.left()
@@ -309,12 +313,16 @@ class ControlDoor:
 
     def _answered(self, guest: Guest, later: Later) -> None:
         """Gives a guest the answer that it waits for."""
-        if guest.gone or guest.asked is not later or later.outcome is None:
+        if later.outcome is None:
+            return
+        good, value = later.outcome
+        if guest.gone or guest.asked is not later:
+            if good and isinstance(value, Follow):
+                value.left()
             return
         guest.asked = None
-        good, value = later.outcome
         if good:
-            self._reply(guest, {"version": VERSION, "ok": True, "answer": value})
+            self._give(guest, value)
         else:
             self._reply(guest, _refusal(value.code, value.text))
         self._go_on(guest)
