@@ -68,6 +68,8 @@ ops = LazyGroup(
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
+        "check": "ops.check:command",
+        "doctor": "toxmesh.commands.doctor:command",
         "worker": "toxmesh.cli:worker",
     },
     "Ask a running node how it is.",
