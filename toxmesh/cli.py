@@ -70,6 +70,7 @@ ops = LazyGroup(
         "replay": "ops.replay:command",
         "check": "ops.check:command",
         "doctor": "toxmesh.commands.doctor:command",
+        "reload": "ops.reload:command",
         "worker": "toxmesh.cli:worker",
     },
     "Ask a running node how it is.",

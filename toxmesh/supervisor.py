@@ -30,9 +30,10 @@ from core.wire import WireError
 from toxmesh import __version__, activation, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
-from toxmesh.control import ControlDoor
+from toxmesh.control import ControlDoor, Refused
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.notify import Notify
+from toxmesh.reload import Reloads, Reread
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
 
@@ -83,6 +84,7 @@ class Supervisor:
         saved_nodes: Nodes = (),
         save_nodes: Callable[[Nodes], object] | None = None,
         command: Callable[[str], children.Command] = children.command,
+        reread: Reread | None = None,
     ) -> None:
         self.settings = settings
         self.keys = keys
@@ -97,7 +99,7 @@ class Supervisor:
         self._master = secrets.token_bytes(KEY_SIZE)
         self._generation = 0
         self._counts = {role: count for role, count in settings.workers.items() if count}
-        self._slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
+        self.slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
         self.dispatch = self._choose_dispatch()
         self.children = self._make_children()
         self._run_dir = _run_directory(settings.state_dir)
@@ -108,6 +110,7 @@ class Supervisor:
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
         self.swaps = Swaps(self)
+        self.reloads = Reloads(self, reread)
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
@@ -131,7 +134,7 @@ class Supervisor:
         if not bound.udp:
             return "broker"
         if settings.dispatch == "kernel":
-            reason = bound.dispatch_by_kernel(self._slots)
+            reason = bound.dispatch_by_kernel(self.slots)
             if not reason:
                 return "kernel"
             log.warning("the kernel cannot dispatch UDP (%s), so the broker does", reason)
@@ -170,11 +173,11 @@ class Supervisor:
         return EXIT_GOOD
 
     def _take_signals(self) -> None:
-        """SIGTERM and SIGINT ask for the stop; SIGHUP is kept for reload and changes nothing."""
+        """SIGTERM and SIGINT ask for the stop, SIGHUP for the settings to be read again."""
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, lambda number, frame: self.reloads.ask())
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_asked = True
@@ -237,6 +240,7 @@ class Supervisor:
                 if row.name == "dht.0" and row.state is State.UP:
                     self.tell(row, "bootstrap", self.first_nodes.body())
         self.notify.turn(now, self.children)
+        self.reloads.turn()
         self.swaps.turn(now)
         self.asker.expire(now)
         self.door.expire(now)
@@ -256,7 +260,7 @@ class Supervisor:
             started=self.started,
             secret=self.keys.secret.reveal(),
             master=self._master,
-            options=self._options(row),
+            options=self.options(row),
             families=bound.families(),
             version_number=version_number(__version__),
             unix_offset=self.started_wall - self.started,
@@ -311,7 +315,7 @@ class Supervisor:
             tuple(lane for _, lane in inputs),
         )
 
-    def _options(self, row: Child) -> NodeOptions:
+    def options(self, row: Child) -> NodeOptions:
         """Returns what the modules of a child are told; nodes are for dht.0 alone."""
         families = self.bound.families()
         table = row.role == "dht" and row.shard == 0
@@ -440,7 +444,7 @@ class Supervisor:
         """Tells all who is up."""
         up = [row for row in self.children if row.state is State.UP]
         peers = {(row.role, row.shard): row.peer() for row in up}
-        body = Topology(self._slots, peers).to_body()
+        body = Topology(self.slots, peers).to_body()
         for row in up:
             self.tell(row, "topology", body)
 
@@ -488,6 +492,7 @@ def run(
     save_nodes: Callable[[Nodes], object] | None = None,
     on_ready: OnReady | None = None,
     command: Callable[[str], children.Command] = children.command,
+    reread: Reread | None = None,
 ) -> int:
     """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
     start_logging(settings.log_level, settings.log_format)
@@ -499,9 +504,9 @@ def run(
         print(f"toxmesh: {error}", file=sys.stderr)
         return error.code
     try:
-        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
-    except sockets.BindError as error:
+        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command, reread)
+    except (sockets.BindError, Refused) as error:
         bound.close()
         print(f"toxmesh: {error}", file=sys.stderr)
-        return error.code
+        return error.code if isinstance(error, sockets.BindError) else EXIT_FAILED
     return node.run(on_ready)

@@ -34,6 +34,11 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
 
 
+def _options(body: dict[str, Any]) -> NodeOptions:
+    """Returns options that travelled as plain data."""
+    return NodeOptions(**{name: _frozen(value) for name, value in body.items()})
+
+
 @dataclass(frozen=True)
 class Start:
     """The supervisor's first words to a child."""
@@ -80,11 +85,11 @@ class Start:
         sent = body.pop("udp_count")
         read = sent + len(body["lanes"])
         counted = read + body.pop("in_hand_count")
-        options = {name: _frozen(value) for name, value in body.pop("options").items()}
+        options = _options(body.pop("options"))
         body["families"] = tuple(body["families"])
         body["lanes"] = _frozen(body["lanes"])
         return cls(
-            options=NodeOptions(**options),
+            options=options,
             udp=note.descriptors[:sent],
             inputs=note.descriptors[sent:read],
             in_hand=note.descriptors[read:counted],
@@ -163,6 +168,14 @@ def start_logging(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def follow_settings(note: Note) -> NodeOptions:
+    """Takes a note `settings`, which comes when they changed: logs as it says, at the level that
+    this process has, and returns the options that its modules are to follow."""
+    level = logging.getLevelName(logging.getLogger().level).lower()
+    start_logging(level, str(note.body["log_format"]))
+    return _options(note.body["options"])
 
 
 def rss() -> int:
