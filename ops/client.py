@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,13 +133,14 @@ def follow(
     request: str,
     args: Mapping[str, Any] | None = None,
     timeout_s: float = TIMEOUT_S,
+    begin: Callable[[dict[str, Any]], object] = lambda answer: None,
 ) -> Generator[Event, None, None]:
     """Yields events after a request that follows, until the node stops or the caller has enough.
 
-    Raises AskError as `ask` does, before the first event.
+    `begin` is called with the answer to the request. Raises AskError as `ask` does, before that.
     """
     with _asked(state_dir, request, args, timeout_s) as (reader, door):
-        _answer(reader.line(), state_dir / CONTROL_SOCKET)
+        begin(_answer(reader.line(), state_dir / CONTROL_SOCKET))
         door.settimeout(None)
         while line := reader.line():
             row = orjson.loads(line)

@@ -68,10 +68,8 @@ ops = LazyGroup(
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
-        "check": "ops.check:command",
-        "doctor": "toxmesh.commands.doctor:command",
-        "reload": "ops.reload:command",
         "worker": "toxmesh.cli:worker",
+        "log": "toxmesh.cli:log",
     },
     "Ask a running node how it is.",
 )
@@ -91,6 +89,13 @@ worker = LazyGroup(
     "worker",
     {"restart": "ops.worker:restart"},
     "Change the processes of a running node.",
+)
+
+
+log = LazyGroup(
+    "log",
+    {"level": "ops.log:level", "tail": "ops.log:tail"},
+    "Read the log of a running node, and change how much it says.",
 )
 
 

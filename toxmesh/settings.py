@@ -54,4 +54,5 @@ class Settings:
     control_group: str = ""  # whose members may open the control door; empty: this user alone
     dev: bool = False
     log_level: str = "info"  # debug, info, warning or error
-    log_format: str = "text"  # or json
+    log_format: str = "auto"  # by where the log goes; or text, or json
+    log_redact: bool = False  # whether addresses are taken out of the log

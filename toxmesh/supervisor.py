@@ -22,7 +22,8 @@ from typing import Any
 
 from core.crypto import KEY_SIZE, KeyPair
 from core.endpoint import Endpoint
-from core.link.child import Start, Topology, start_logging
+from core.link import logs
+from core.link.child import Start, Topology
 from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
@@ -30,10 +31,10 @@ from core.wire import WireError
 from toxmesh import __version__, activation, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
-from toxmesh.control import ControlDoor, Refused
+from toxmesh.control import ControlDoor
 from toxmesh.first_nodes import FirstNodes
+from toxmesh.logbook import SUPERVISOR, LogBook
 from toxmesh.notify import Notify
-from toxmesh.reload import Reloads, Reread
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
 
@@ -84,7 +85,6 @@ class Supervisor:
         saved_nodes: Nodes = (),
         save_nodes: Callable[[Nodes], object] | None = None,
         command: Callable[[str], children.Command] = children.command,
-        reread: Reread | None = None,
     ) -> None:
         self.settings = settings
         self.keys = keys
@@ -99,7 +99,7 @@ class Supervisor:
         self._master = secrets.token_bytes(KEY_SIZE)
         self._generation = 0
         self._counts = {role: count for role, count in settings.workers.items() if count}
-        self.slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
+        self._slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
         self.dispatch = self._choose_dispatch()
         self.children = self._make_children()
         self._run_dir = _run_directory(settings.state_dir)
@@ -110,7 +110,6 @@ class Supervisor:
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
         self.swaps = Swaps(self)
-        self.reloads = Reloads(self, reread)
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
@@ -120,6 +119,7 @@ class Supervisor:
             self.totals.drops,
         )
         self.door.on_wanted = self._follow
+        self.log_book = LogBook(self)
         self.web = web.open_door(self, self._selector)
         self._stop_asked = False
         self._failed = ""
@@ -134,7 +134,7 @@ class Supervisor:
         if not bound.udp:
             return "broker"
         if settings.dispatch == "kernel":
-            reason = bound.dispatch_by_kernel(self.slots)
+            reason = bound.dispatch_by_kernel(self._slots)
             if not reason:
                 return "kernel"
             log.warning("the kernel cannot dispatch UDP (%s), so the broker does", reason)
@@ -173,11 +173,11 @@ class Supervisor:
         return EXIT_GOOD
 
     def _take_signals(self) -> None:
-        """SIGTERM and SIGINT ask for the stop, SIGHUP for the settings to be read again."""
+        """SIGTERM and SIGINT ask for the stop; SIGHUP is kept for reload and changes nothing."""
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, lambda number, frame: self.reloads.ask())
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_asked = True
@@ -240,7 +240,7 @@ class Supervisor:
                 if row.name == "dht.0" and row.state is State.UP:
                     self.tell(row, "bootstrap", self.first_nodes.body())
         self.notify.turn(now, self.children)
-        self.reloads.turn()
+        self.log_book.turn(now)
         self.swaps.turn(now)
         self.asker.expire(now)
         self.door.expire(now)
@@ -260,12 +260,14 @@ class Supervisor:
             started=self.started,
             secret=self.keys.secret.reveal(),
             master=self._master,
-            options=self.options(row),
+            options=self._options(row),
             families=bound.families(),
             version_number=version_number(__version__),
             unix_offset=self.started_wall - self.started,
-            log_level=self.settings.log_level,
+            log_level=self.log_book.level_of(row.name),
+            log_passing=self.log_book.passing(row.name, now),
             log_format=self.settings.log_format,
+            log_redact=self.settings.log_redact,
             dispatch=self.dispatch,
             lanes=lanes,
             udp=udp,
@@ -315,7 +317,7 @@ class Supervisor:
             tuple(lane for _, lane in inputs),
         )
 
-    def options(self, row: Child) -> NodeOptions:
+    def _options(self, row: Child) -> NodeOptions:
         """Returns what the modules of a child are told; nodes are for dht.0 alone."""
         families = self.bound.families()
         table = row.role == "dht" and row.shard == 0
@@ -374,6 +376,7 @@ class Supervisor:
         elif note.name == "answer":
             self.asker.answered(row, note.body)
         elif note.name == "events":
+            self.log_book.hear(row.name, note.body)
             self._tell_events(row, note.body)
         elif note.name == "stopped":
             row.take_beat(note.body, now)
@@ -444,7 +447,7 @@ class Supervisor:
         """Tells all who is up."""
         up = [row for row in self.children if row.state is State.UP]
         peers = {(row.role, row.shard): row.peer() for row in up}
-        body = Topology(self.slots, peers).to_body()
+        body = Topology(self._slots, peers).to_body()
         for row in up:
             self.tell(row, "topology", body)
 
@@ -492,10 +495,9 @@ def run(
     save_nodes: Callable[[Nodes], object] | None = None,
     on_ready: OnReady | None = None,
     command: Callable[[str], children.Command] = children.command,
-    reread: Reread | None = None,
 ) -> int:
     """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
-    start_logging(settings.log_level, settings.log_format)
+    logs.start_logging(settings.log_level, settings.log_format, SUPERVISOR, settings.log_redact)
     surroundings.raise_limits()
     try:
         places = (settings.listen, settings.udp_port, settings.tcp_ports)
@@ -504,9 +506,9 @@ def run(
         print(f"toxmesh: {error}", file=sys.stderr)
         return error.code
     try:
-        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command, reread)
-    except (sockets.BindError, Refused) as error:
+        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
+    except sockets.BindError as error:
         bound.close()
         print(f"toxmesh: {error}", file=sys.stderr)
-        return error.code if isinstance(error, sockets.BindError) else EXIT_FAILED
+        return error.code
     return node.run(on_ready)

@@ -22,7 +22,7 @@ import zmq
 from core import batch
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from core.link import child, handover
+from core.link import child, handover, logs
 from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.dispatch import CLASSES, Lane
@@ -362,11 +362,6 @@ class Host:
             self._stop_by = time.monotonic() + _STOP_S
             if self._handle_stop is not None:
                 self._guard("stop", 0, self._handle_stop, time.monotonic())
-        elif note.name == "settings":
-            self.context.options = child.follow_settings(note)
-            follow = self._optional("handle_options")
-            if follow is not None:
-                self._guard("options", 0, follow, time.monotonic())
         elif note.name == "exit":
             self._exit = 0
         else:
@@ -423,6 +418,7 @@ class Host:
     def _beat(self, now: float) -> None:
         """Tells the supervisor that this worker lives, and its counters."""
         self._next_beat = now + child.BEAT_INTERVAL
+        logs.settle(now)
         if self._channel.blocked:
             self._channel.flush()
             return  # the supervisor does not read: what it missed is in the next beat

@@ -1,14 +1,13 @@
 """A child's side of operators' questions: notes in, answers and events out, through the channel."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from core.asking import NOT_FOUND, REFUSED, USAGE, Ask, CannotAnswer, Events, text_of
+from core.asking import NOT_FOUND, REFUSED, USAGE, Ask, CannotAnswer, Events, text_of, whole_number
+from core.link import logs
 from core.link.child import plain
 from core.link.descriptors import Channel, Note
 
-_LEVELS = ("debug", "info", "warning", "error")
 _MOST_WAITING = 4 << 20  # bytes in the channel beyond which events are given up
 
 
@@ -29,6 +28,13 @@ class Asked:
         self._bug = bug
         self._own: dict[str, Ask] = {"log level": _log_level, **(own or {})}
         self.events = events
+        log = logs.current()
+        if log is not None:
+            log.listener = self._log
+
+    def _log(self, line: logs.Line) -> None:
+        """Tells the supervisor what was logged: it keeps the last lines of all processes."""
+        self.events.emit("log", line.as_data())
 
     def hear(self, note: Note, now: float) -> bool:
         """Answers a note that is for operators; returns whether it was one."""
@@ -67,11 +73,11 @@ class Asked:
 
 
 def _log_level(what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
-    """Shows or changes how much this process logs."""
-    root = logging.getLogger()
+    """Shows or changes how much this process logs; `seconds`: for how long."""
     if "level" in args:
         level = text_of(args, "level").lower()
-        if level not in _LEVELS:
-            raise CannotAnswer(USAGE, f"level must be one of {', '.join(_LEVELS)}")
-        root.setLevel(level.upper())
-    return {"level": logging.getLevelName(root.level).lower()}
+        if level not in logs.LEVELS:
+            raise CannotAnswer(USAGE, f"level must be one of {', '.join(logs.LEVELS)}")
+        seconds = whole_number(args, "seconds", 0, 0, logs.LONGEST_S)
+        logs.set_level(level, now + seconds if seconds else None)
+    return logs.level_now(now)

@@ -5,18 +5,16 @@ and nowhere else; when it closes, the supervisor is gone and the child stops in 
 """
 
 import gc
-import json
-import logging
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from core.crypto import KeyPair, SecretKey
+from core.link import logs
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.module import NodeOptions
 from core.slots import SlotTable
@@ -32,11 +30,6 @@ EXIT_BUGS = 70  # sysexits.h: EX_SOFTWARE; too many bugs in a short time
 def _frozen(value: Any) -> Any:
     """Makes tuples of the lists that msgpack makes of tuples."""
     return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
-
-
-def _options(body: dict[str, Any]) -> NodeOptions:
-    """Returns options that travelled as plain data."""
-    return NodeOptions(**{name: _frozen(value) for name, value in body.items()})
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,9 @@ class Start:
     version_number: int = 0  # said in bootstrap info
     unix_offset: float = 0.0  # unix time minus monotonic time, the same in all processes
     log_level: str = "info"
-    log_format: str = "text"
+    log_passing: tuple[Any, ...] = ()  # a level that passes, and when (monotonic seconds)
+    log_format: str = "auto"
+    log_redact: bool = False  # whether addresses are taken out of the log
     dispatch: str = "broker"  # who gives workers their datagrams: "broker" or "kernel"
     lanes: tuple[tuple[int, str], ...] = ()  # of each of `inputs`: index in `udp`, class
     udp: tuple[int, ...] = ()  # descriptors to send on, in the order of `families`; the broker's
@@ -85,11 +80,12 @@ class Start:
         sent = body.pop("udp_count")
         read = sent + len(body["lanes"])
         counted = read + body.pop("in_hand_count")
-        options = _options(body.pop("options"))
+        options = {name: _frozen(value) for name, value in body.pop("options").items()}
         body["families"] = tuple(body["families"])
         body["lanes"] = _frozen(body["lanes"])
+        body["log_passing"] = _frozen(body["log_passing"])
         return cls(
-            options=options,
+            options=NodeOptions(**options),
             udp=note.descriptors[:sent],
             inputs=note.descriptors[sent:read],
             in_hand=note.descriptors[read:counted],
@@ -142,42 +138,6 @@ class Topology(NamedTuple):
         return cls(slots, {(peer.role, peer.shard): peer for peer in peers})
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line, for collectors of logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line of a record."""
-        row = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            row["trace"] = self.formatException(record.exc_info)
-        return json.dumps(row)
-
-
-def start_logging(level: str, style: str) -> None:
-    """Sends the log to standard error, as text or as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    if style == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-
-
-def follow_settings(note: Note) -> NodeOptions:
-    """Takes a note `settings`, which comes when they changed: logs as it says, at the level that
-    this process has, and returns the options that its modules are to follow."""
-    level = logging.getLevelName(logging.getLogger().level).lower()
-    start_logging(level, str(note.body["log_format"]))
-    return _options(note.body["options"])
-
-
 def rss() -> int:
     """Returns the resident memory of this process in bytes (0 where /proc does not say)."""
     try:
@@ -223,7 +183,11 @@ def begin() -> tuple[Channel, Start, list[Note]]:
             if notes:
                 start = Start.from_note(notes[0])
                 _set_name(start.name)
-                start_logging(start.log_level, start.log_format)
+                logs.start_logging(
+                    start.log_level, start.log_format, start.name, start.log_redact
+                )
+                if start.log_passing:
+                    logs.set_level(*start.log_passing)
                 _calm_collector()
                 return channel, start, notes[1:]
     raise ChannelClosed("no orders came")

@@ -72,7 +72,7 @@ def test_every_setting_is_in_the_manual_with_kind_and_default(pages: dict[str, s
     assert rows["tcp_ports"].kind == "list of whole numbers"
     assert rows["listen"].kind == rows["bootstrap"].kind == "list of texts"
     assert rows["lan_discovery"].kind == "true or false"
-    assert rows["log_format"].kind == '"text" or "json"'
+    assert rows["log_format"].kind == '"auto" or "text" or "json"'
     assert rows["relay_per_address"].default == "`64`"
 
 

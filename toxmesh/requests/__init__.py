@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from toxmesh.control import Request
-from toxmesh.requests import act, change, protocol, see
+from toxmesh.requests import act, logs, protocol, see
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, act, change, protocol)
+_GROUPS = (see, logs, act, protocol)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:
