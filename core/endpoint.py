@@ -152,3 +152,10 @@ def is_lan(endpoint: Endpoint) -> bool:
 def prefix_of(endpoint: Endpoint) -> bytes:
     """Returns what budgets per source count by: the /24 of an IPv4 address, the /64 of an IPv6."""
     return endpoint[4:7] if len(endpoint) == SOCKADDR4_SIZE else endpoint[8:16]
+
+
+def prefix_text(prefix: bytes) -> str:
+    """Returns what `prefix_of` returned for people: `192.0.2.0/24` or `2001:db8::/64`."""
+    if len(prefix) == 3:
+        return f"{prefix[0]}.{prefix[1]}.{prefix[2]}.0/24"
+    return f"{ipaddress.IPv6Address(prefix + bytes(8))}/64"

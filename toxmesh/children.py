@@ -131,6 +131,7 @@ class Child:
         self.spawned = 0.0
         self.heard = 0.0
         self.beat: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}  # the heartbeat before that one
         self.packets_per_s = 0.0
         self.cpu_percent = 0.0
         self._beat_at = 0.0
@@ -157,6 +158,7 @@ class Child:
         self.path = start.path
         self.spawned = self.heard = self._beat_at = now
         self.beat = {}
+        self.before = {}
         self.packets_per_s = self.cpu_percent = 0.0
         try:
             self._begin(command)
@@ -217,7 +219,7 @@ class Child:
             busy = body.get("busy", 0.0) - self.beat.get("busy", 0.0)
             self.cpu_percent = round(100 * busy / passed, 1)
             self._beat_at = now
-        self.beat = body
+        self.before, self.beat = self.beat, body
 
     def silent(self, now: float) -> bool:
         """Tells whether it should have been heard of by now."""

@@ -65,6 +65,9 @@ ops = LazyGroup(
         "status": "ops.status:command",
         "dht": "toxmesh.cli:dht",
         "lookup": "ops.lookup:command",
+        "announces": "toxmesh.cli:announces",
+        "data": "ops.data:command",
+        "onion": "ops.onion:command",
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
@@ -83,6 +86,16 @@ dht = LazyGroup(
         "diversity": "ops.dht:diversity",
     },
     "Look into the table of nodes that the running node keeps.",
+)
+
+announces = LazyGroup(
+    "announces",
+    {
+        "find": "ops.announces:find",
+        "stats": "ops.announces:stats",
+        "groups": "ops.announces:groups",
+    },
+    "Look into what clients have announced at the running node.",
 )
 
 worker = LazyGroup(

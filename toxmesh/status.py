@@ -42,9 +42,8 @@ def node_state(node: "Supervisor") -> str:
     return "good" if all(child.state is State.UP for child in node.children) else "degraded"
 
 
-def report(node: "Supervisor") -> dict[str, Any]:
-    """Returns the whole answer; docs/architecture.md names its parts."""
-    now = time.monotonic()
+def totals(node: "Supervisor") -> tuple[Totals, Counter[str]]:
+    """Returns all counters, of the dead as well, and by process the bytes in its kernel queues."""
     totals = Totals()
     totals.received.update(node.totals.received)
     totals.sent.update(node.totals.sent)
@@ -57,11 +56,24 @@ def report(node: "Supervisor") -> dict[str, Any]:
             totals.drops[reason] += queue.drops
     for child in node.children:
         totals.add(child.beat)
+    return totals, waiting
+
+
+def processes(node: "Supervisor", waiting: Counter[str]) -> list[dict[str, Any]]:
+    """Returns a row for each process; `waiting`: bytes in kernel queues by its name."""
+    now = time.monotonic()
     queues: Counter[str] = Counter()
     for child in node.children:
         queues.update(child.beat.get("queues", {}))
-    rows = [_row(child, queues, waiting, now) for child in node.children]
-    kinds = sorted({*totals.received, *totals.sent})
+    return [_row(child, queues, waiting, now) for child in node.children]
+
+
+def report(node: "Supervisor") -> dict[str, Any]:
+    """Returns the whole answer to `status`; docs/control.md names its parts."""
+    now = time.monotonic()
+    counted, waiting = totals(node)
+    rows = processes(node, waiting)
+    kinds = sorted({*counted.received, *counted.sent})
     return {
         "node": {
             "public_key": node.keys.public.hex().upper(),
@@ -82,10 +94,10 @@ def report(node: "Supervisor") -> dict[str, Any]:
         "workers": rows[1:],
         "totals": {
             "kinds": {
-                f"0x{kind:02x}": {"received": totals.received[kind], "sent": totals.sent[kind]}
+                f"0x{kind:02x}": {"received": counted.received[kind], "sent": counted.sent[kind]}
                 for kind in kinds
             },
-            "drops": dict(sorted(totals.drops.items())),
+            "drops": dict(sorted(counted.drops.items())),
         },
         "modules": {child.name: child.beat.get("snapshot", {}) for child in node.children},
     }

@@ -220,6 +220,16 @@ class OtherFilters:
         self.spared += 1
         return False
 
+    def __len__(self) -> int:
+        return len(self._others)
+
+    def says(self, shard: int, key: bytes, now: float) -> bool | None:
+        """Returns `may_have` without counting; None: that shard's filter is not known now."""
+        other = self._others.get(shard)
+        if other is None or now >= other.until:
+            return None
+        return other.filter.may_have(fingerprint(int.from_bytes(key, "big"), self._factor))
+
     def handle_stored(self, message: KeysStored, now: float) -> None:
         """Adds the keys that another shard has stored. Raises ProtocolViolation."""
         shard = message.shard

@@ -32,6 +32,12 @@ def pack_entry(source: Endpoint, onion_return: bytes, data_key: bytes, since: fl
     )
 
 
+def announced_at(entry: bytes) -> float:
+    """Returns when the client of an entry announced itself last (monotonic seconds)."""
+    since: float = _since_of(entry)[0]
+    return since
+
+
 class Kept(IntEnum):
     """What became of an announce; false if it was not stored."""
 
@@ -100,6 +106,34 @@ class AnnounceStore:
         found = self._by_distance.some_after(distance)
         own = self._own
         return (found[-1] if found else distance), [own ^ row for row in found]
+
+    @property
+    def capacity(self) -> int:
+        """How many entries there may be."""
+        return self._capacity
+
+    def ages(self, now: float) -> tuple[float, float]:
+        """Returns for how many seconds the oldest and the newest entry have been here; or zeros."""
+        if not self._entries:
+            return 0.0, 0.0
+        oldest, newest = next(iter(self._entries)), next(reversed(self._entries))
+        since = [_since_of(self._entries[row])[0] for row in (oldest, newest)]
+        return now - since[0], now - since[1]
+
+    def nearest(self) -> int | None:
+        """Returns the distance between our key and the nearest one that is stored."""
+        return self._by_distance.least() if self._entries else None
+
+    def sample(self, most: int) -> list[tuple[int, float, Endpoint]]:
+        """Returns distance, time of the announce and last hop of entries from all over the store.
+
+        At most `most`, which is what this costs; all entries if there are not more.
+        """
+        entries = self._entries
+        return [
+            (row, _since_of(entries[row])[0], Endpoint(entries[row][SOURCE]))
+            for row in self._by_distance.sample(most)
+        ]
 
     def _forget(self, distance: int) -> None:
         del self._entries[distance]

@@ -64,6 +64,15 @@ class DataStore:
         self._by_time.add((until, key))
         self._entries[key] = DataEntry(entry.data, until)
 
+    @property
+    def capacity(self) -> int:
+        """How many entries there may be."""
+        return self._capacity
+
+    def next_end(self) -> float | None:
+        """Returns when the life of the next entry is over (monotonic seconds); None: no entries."""
+        return self._by_time.least()[0] if self._entries else None
+
     def delete(self, key: bytes) -> None:
         """Forgets an entry that is here."""
         entry = self._entries.pop(key)

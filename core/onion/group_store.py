@@ -1,6 +1,7 @@
 """Announces of group peers, by chat id: how a group is found by those who know only its id."""
 
 from collections import Counter, OrderedDict
+from itertools import islice
 
 from core.endpoint import Endpoint, prefix_of
 
@@ -115,6 +116,25 @@ class GroupStore:
                 if len(found) == MAX_SENT:
                     break
         return found
+
+    @property
+    def capacity(self) -> int:
+        """How many chats there may be."""
+        return self._capacity
+
+    def latest(self, most: int) -> list[tuple[bytes, float, int, bytes]]:
+        """Returns chats, the one announced last first: id, when, peers, prefix that opened it."""
+        return [
+            (chat_id, chat.since, len(chat.peers), chat.opened_from)
+            for chat_id, chat in islice(reversed(self._chats.items()), most)
+        ]
+
+    def peers(self, chat_id: bytes, now: float) -> list[bytes] | None:
+        """Returns the announces of a chat, the newest first; None: there is no such chat."""
+        chat = self._chats.get(chat_id)
+        if chat is None or now - chat.since >= LIFE_S:
+            return None
+        return list(reversed(chat.peers.values()))
 
     def expire(self, now: float) -> None:
         """Forgets chats without an announce for 30 s; at most 64 a call, so that none is long."""

@@ -1,6 +1,7 @@
 """The onion module of one shard: gives each packet and message to the part that knows it."""
 
 from collections.abc import Callable
+from typing import Any
 
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
@@ -19,6 +20,7 @@ from core.module import Context, ProtocolViolation
 from core.onion.announce import Announces
 from core.onion.announce_store import DEFAULT_CAPACITY as ANNOUNCE_CAPACITY
 from core.onion.announce_store import AnnounceStore
+from core.onion.asked import OnionView
 from core.onion.data_announce import DataAnnounces
 from core.onion.data_store import DEFAULT_CAPACITY as DATA_CAPACITY
 from core.onion.data_store import DataStore
@@ -60,6 +62,7 @@ class OnionModule:
         )
         self.data = DataAnnounces(context, self.shared, self.nodes, DataStore(own, data_capacity))
         self.forwarding = Forwarding(context, self.nodes, self.data)
+        self._view = OnionView(self, context)
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
         handlers: dict[int, Handler] = {
@@ -145,6 +148,10 @@ class OnionModule:
         if self._next_sweep is None:
             return 0.0
         return min(self._next_sweep, self.announces.own_filter.next_timer())
+
+    def ask(self, what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
+        """Answers an operator's question about this shard. Raises CannotAnswer."""
+        return self._view.ask(what, args, now)
 
     def snapshot(self) -> dict[str, int]:
         """Returns the sizes of what this shard keeps, for `ops`."""

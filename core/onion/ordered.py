@@ -68,6 +68,19 @@ class OrderedRows(Generic[Row]):
         block = self._blocks[place]
         return block[bisect_right(block, row) :]
 
+    def sample(self, most: int) -> list[Row]:
+        """Returns rows from everywhere, at most `most` and evenly spread: all if there are so few.
+
+        Costs as much as what is returned, and a little for each block.
+        """
+        step = -(-self._count // most)
+        found: list[Row] = []
+        skipped = 0  # rows before the next block, since the last one that was taken
+        for block in self._blocks:
+            found += block[-skipped % step :: step]
+            skipped = (skipped + len(block)) % step
+        return found
+
     def least(self) -> Row:
         """Returns the first row. Raises IndexError if there is none."""
         return self._blocks[0][0]

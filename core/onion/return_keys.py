@@ -35,6 +35,12 @@ class ReturnKeys:
             self._turn(now)
         return self._current
 
+    def ages(self, now: float) -> tuple[float, float, bool]:
+        """Returns how old the present key is, in how many seconds the next one comes, and whether
+        the previous one still opens."""
+        self.current(now)
+        return now - self._from, self._until - now, now < self._overlap_until
+
     def open(self, nonce: bytes, sealed: bytes, now: float) -> bytes | None:
         """Opens what any shard of this node sealed in this epoch or at the end of the last one."""
         if not self._from <= now < self._until:
