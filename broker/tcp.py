@@ -66,7 +66,7 @@ class RelayTcp(Mail):
         self.clocks = Clocks()
         self.counts: Counter[str] = Counter()
         self.bugs = Bugs(self.drops)
-        self._admission = Admission(self.limits)
+        self.admission = Admission(self.limits)
         self._by_fd: dict[int, Connection] = {}
         self.doomed: deque[tuple[Connection, str]] = deque()
         # Serials are sealed into onion returns and must not come again after a restart.
@@ -78,6 +78,7 @@ class RelayTcp(Mail):
         self.poll = select.epoll()
         self.door = Door(self, listeners)
         self._rest = Rest(self.limits)
+        self._looks = tcp_asked.Looks(self)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
@@ -190,7 +191,7 @@ class RelayTcp(Mail):
     def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator."""
         # Asked once a second: only those that are few are looked at one by one.
-        states = Counter(row.state for row in self._admission.unconfirmed.values())
+        states = Counter(row.state for row in self.admission.unconfirmed.values())
         states[CONFIRMED] = len(self.directory)
         return {
             "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
@@ -203,7 +204,7 @@ class RelayTcp(Mail):
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
         """Answers an operator's question."""
-        return tcp_asked.answer(self, what, args, now)
+        return self._looks.answer(what, args, now)
 
     # Workers
 
@@ -283,18 +284,18 @@ class RelayTcp(Mail):
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
         address, prefix = ip_of(source), prefix_of(source)
-        reason = self._admission.refusal(address, prefix)
+        reason = self.admission.refusal(address, prefix)
         if reason is not None:
             self.drops[reason] += 1
             stream.close()
             return None
         serial = self.serial = self.serial + 1
-        connection = Connection(serial, stream, address, prefix)
+        connection = Connection(serial, stream, address, prefix, source, now)
         connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
         self.connections[serial] = connection
         self._by_fd[connection.fd] = connection
         self.counts["accepted"] += 1
-        oldest = self._admission.add(connection)
+        oldest = self.admission.add(connection)
         if oldest is not None:
             self.close(oldest, "relay_unconfirmed_oldest", now)
         self._greet(connection, now)  # the hello is mostly there, so it needs no event
@@ -307,9 +308,9 @@ class RelayTcp(Mail):
         """Goes on with a connection of the broker that was here before."""
         self.connections[connection.serial] = self._by_fd[connection.fd] = connection
         self.poll.register(connection.fd, _EVENTS if connection.out is None else _EVENTS_BEHIND)
-        self._admission.add(connection)
+        self.admission.add(connection)
         if connection.state == State.CONFIRMED:
-            self._admission.confirmed(connection)
+            self.admission.confirmed(connection)
         if connection.full:
             self.full[connection.serial] = connection
 
@@ -393,6 +394,8 @@ class RelayTcp(Mail):
         if size:
             connection.rest = b"".join((rest, room[:size])) if rest else room[:size]
             self.counts["bytes_in"] += size
+            connection.bytes_in += size
+            connection.seen = now
         return size
 
     def _drained(self, connection: Connection, size: int) -> None:
@@ -416,6 +419,7 @@ class RelayTcp(Mail):
                 self.doomed.append((connection, "relay_gone"))
                 return
             self.counts["bytes_out"] += count
+            connection.bytes_out += count
             if count == len(data):
                 if connection.full:  # of frames in its inbox, which this commit has taken
                     self.check_level(connection, now)
@@ -438,6 +442,7 @@ class RelayTcp(Mail):
                 return
             del out[:count]
             connection.moved = now
+            connection.bytes_out += count
             self.counts["bytes_out"] += count
         if not out:
             connection.out = None
@@ -452,9 +457,11 @@ class RelayTcp(Mail):
             self.close(self.connections[older], "relay_replaced", now)
             self.directory.confirm(connection.serial, connection.key)
         connection.state = CONFIRMED
-        self._admission.confirmed(connection)
+        self.admission.confirmed(connection)
         self.clocks.pings.append((now + self.limits.ping_s, connection.serial))
         self.counts["confirmed"] += 1
+        if "relay" in self.hooks.events.wanted:
+            self._looks.tell("in", connection, "confirmed", now)
 
     def close(self, connection: Connection, reason: str, now: float) -> None:
         """Ends a connection and tells its peers; `reason` is counted."""
@@ -462,10 +469,12 @@ class RelayTcp(Mail):
             return
         self.drops[reason] += 1
         confirmed = connection.state == CONFIRMED
+        if confirmed and "relay" in self.hooks.events.wanted:
+            self._looks.tell("out", connection, reason, now)
         connection.state = CLOSED
         del self.connections[connection.serial]
         del self._by_fd[connection.fd]
-        self._admission.remove(connection)
+        self.admission.remove(connection)
         connection.socket.close()
         connection.rest = b""
         connection.inbox = connection.out = None

@@ -93,6 +93,7 @@ def _hello(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: floa
     connection.shared = shared
     connection.receive = int.from_bytes(receive, "big")
     connection.send = int.from_bytes(send, "big")
+    connection.receive_first, connection.send_first = connection.receive, connection.send
     connection.state = UNCONFIRMED
     tcp.clocks.confirms.append((now + tcp.limits.confirm_s, serial))
     tcp.counts["hellos"] += 1

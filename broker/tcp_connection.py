@@ -3,11 +3,15 @@
 from collections import deque
 from enum import IntEnum
 
+from core.endpoint import Endpoint
 from core.link.streams import Stream
 from core.relay.frames import GO_ON, ROOM
-from core.relay.limits import BOX_EXTRA
+from core.relay.limits import BOX_EXTRA, NONCE_MASK
 
 Peer = tuple[int, int]
+Look = tuple[float, tuple[int, int, int, int], tuple[float, float, float, float] | None, float]
+"""When an operator last looked; frames in and out, bytes in and out then; the rates he saw, over
+how many seconds."""
 
 
 class State(IntEnum):
@@ -29,6 +33,8 @@ class Connection:
 
     __slots__ = (
         "address",
+        "bytes_in",
+        "bytes_out",
         "deaths",
         "doubted",
         "ended",
@@ -39,6 +45,7 @@ class Connection:
         "inbox_size",
         "key",
         "listed",
+        "looked",
         "moved",
         "note",
         "out",
@@ -47,22 +54,36 @@ class Connection:
         "private",
         "readable",
         "receive",
+        "receive_first",
         "regive",
         "rest",
+        "seen",
         "send",
+        "send_first",
         "serial",
         "shard",
         "shared",
+        "since",
         "socket",
+        "source",
         "state",
         "wait",
         "waiting_mail",
     )
 
-    def __init__(self, serial: int, stream: Stream, address: bytes, prefix: bytes) -> None:
+    def __init__(
+        self,
+        serial: int,
+        stream: Stream,
+        address: bytes,
+        prefix: bytes,
+        source: Endpoint,
+        now: float,
+    ) -> None:
         self.serial = serial
         self.socket = stream
         self.fd = stream.fileno()
+        self.source = source
         self.address = address
         self.prefix = prefix
         self.private = False
@@ -73,6 +94,11 @@ class Connection:
         self.receive = 0  # nonce of the next frame from the client, committed
         self.send = 0  # nonce of the next frame to the client, committed
         self.ping_id: bytes | None = None
+        # for operators
+        self.since = self.seen = now  # accepted; last byte read
+        self.bytes_in = self.bytes_out = 0
+        self.receive_first = self.send_first = 0  # nonces it began with: what came since are frames
+        self.looked: Look | None = None
         # input
         self.readable = True  # the socket may have more
         self.ended = False  # the client has closed its side
@@ -96,6 +122,16 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"Connection({self.serial}, {self.state.name})"  # it holds keys
+
+    @property
+    def frames_in(self) -> int:
+        """Frames of the client that were taken."""
+        return (self.receive - self.receive_first) & NONCE_MASK
+
+    @property
+    def frames_out(self) -> int:
+        """Frames that were sealed for the client."""
+        return (self.send - self.send_first) & NONCE_MASK
 
     @property
     def level(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.tcp_connection import Connection, State
 from broker.tcp_shard import ShardWork
+from core.endpoint import Endpoint
 from core.link.descriptors import MAX_DESCRIPTORS, Channel, Note
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ _PLAIN = (
     "deaths",
     "moved",
     "note",
+    "since",
+    "seen",
+    "bytes_in",
+    "bytes_out",
 )
 """Fields that are the same in both processes; the others are made anew or need a form."""
 
@@ -87,6 +92,9 @@ def _record(row: Connection) -> dict[str, Any]:
     body["state"] = int(row.state)
     body["receive"] = row.receive.to_bytes(24, "big")
     body["send"] = row.send.to_bytes(24, "big")
+    body["receive_first"] = row.receive_first.to_bytes(24, "big")
+    body["send_first"] = row.send_first.to_bytes(24, "big")
+    body["source"] = bytes(row.source)
     body["rest"] = bytes(row.rest)
     body["out"] = None if row.out is None else bytes(row.out)
     body["inbox"] = [] if row.inbox is None else list(row.inbox)
@@ -132,12 +140,17 @@ class Taken:
 def _connection(body: dict[str, Any], descriptor: int) -> Connection:
     stream = socket.socket(fileno=descriptor)
     stream.setblocking(False)
-    row = Connection(body["serial"], stream, body["address"], body["prefix"])
+    source = Endpoint(bytes(body["source"]))
+    row = Connection(
+        body["serial"], stream, body["address"], body["prefix"], source, body["since"]
+    )
     for name in _PLAIN:
         setattr(row, name, body[name])
     row.state = State(body["state"])
     row.receive = int.from_bytes(body["receive"], "big")
     row.send = int.from_bytes(body["send"], "big")
+    row.receive_first = int.from_bytes(body["receive_first"], "big")
+    row.send_first = int.from_bytes(body["send_first"], "big")
     row.rest = body["rest"]
     row.regive = bool(row.rest) and row.state > State.GREETED
     row.out = None if body["out"] is None else bytearray(body["out"])

@@ -71,6 +71,7 @@ ops = LazyGroup(
         "metrics": "ops.metrics:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
+        "relay": "toxmesh.cli:relay",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
     },
@@ -96,6 +97,17 @@ announces = LazyGroup(
         "groups": "ops.announces:groups",
     },
     "Look into what clients have announced at the running node.",
+)
+
+relay = LazyGroup(
+    "relay",
+    {
+        "clients": "ops.relay:clients",
+        "client": "ops.relay:client",
+        "links": "ops.relay:links",
+        "kick": "ops.relay:kick",
+    },
+    "Look at the clients of the relay, and close their connections.",
 )
 
 worker = LazyGroup(

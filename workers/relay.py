@@ -10,7 +10,7 @@ from core.messages import Message, TableChange, TableFull, TableWanted
 from core.module import Context, Module, ProtocolViolation
 from core.onion.forwarding import Forwarding
 from core.onion.hops import OnionHops
-from core.relay import RelayShard
+from core.relay import RelayShard, asked
 from core.relay.frames import RELAY_COMMIT, RELAY_INPUT, RELAY_RESET
 from workers.host import Desk
 
@@ -61,6 +61,10 @@ class RelayWorker:
     def next_timer(self) -> float | None:
         """Returns None: the broker has the clocks."""
         return None
+
+    def ask(self, what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
+        """Answers an operator's question."""
+        return asked.answer(self._shard, what, args, now)
 
     def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator."""
