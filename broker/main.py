@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from broker import tcp_handover
+from broker import looks, tcp_handover
 from broker.hooks import Handler, TcpSide
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
@@ -73,7 +73,11 @@ class Broker:
         self._tcp = None if start.successor else self._make_tcp()
         self._taken = tcp_handover.Taken()
         self._asked = Asked(
-            channel, self._ask, self.events, lambda what, now: self._bugs.contain(now)
+            channel,
+            self._ask,
+            self.events,
+            lambda what, now: self._bugs.contain(now),
+            looks.questions(self._udp, self.events),
         )
 
     def _make_tcp(self) -> TcpSide | None:
@@ -248,9 +252,7 @@ class Broker:
     # Operators
 
     def _ask(self, what: str, args: dict[str, Any], now: float) -> Any:
-        """Answers what the broker itself knows; the rest is the relay's."""
-        if what == "queues":
-            return [lane.look() for lane in self._udp.lanes.values()]
+        """Answers what the relay knows; `looks` has the rest."""
         if self._tcp is None:
             raise CannotAnswer(NOT_FOUND, "this node has no relay: no TCP port is open")
         return self._tcp.ask(what, args, now)

@@ -9,7 +9,7 @@ from broker.info import BootstrapInfo
 from broker.lanes import Lane
 from broker.routes import Row, Target, compile_rows
 from core.endpoint import Endpoint
-from core.link.mmsg import Receiver, Sender, receiver, sender
+from core.link.mmsg import Receiver, Sender, Tap, receiver, sender
 from core.slots import SlotTable
 
 ROUNDS = 4  # batches of 64 from one socket before others have their turn
@@ -34,13 +34,15 @@ class UdpSide:
         self.kinds_received = [0] * 256
         self.kinds_sent = [0] * 256
         self.packets = 0
+        self.tap: Tap | None = None
+        """Who looks on at what is read here, if somebody does."""
         self._drops = drops
         self._info = info
         self._kernel = kernel
         self._misplaced: list[Any] = []  # source and datagram in turn
         self._receivers: list[Receiver] = [receiver(fd, family, drops) for fd, family in sockets]
         # A stranger's request must not make the one reader of all sockets wait.
-        self._senders: list[Sender] = [sender(fd, family, drops, 0) for fd, family in sockets]
+        self.senders: list[Sender] = [sender(fd, family, drops, 0) for fd, family in sockets]
         self._rows: list[Row[list[Any]] | None] = [None] * 256
         self._reasons: list[str] = []
         self.route({})
@@ -63,6 +65,8 @@ class UdpSide:
         receiver = self._receivers[index]
         for _ in range(ROUNDS):
             packets, sources = receiver.receive()
+            if self.tap is not None:
+                self.tap(packets, sources)
             self._sort(index, packets, sources, now)
             if not receiver.full:
                 return False
@@ -100,5 +104,5 @@ class UdpSide:
         answer = self._info.answer(size, Endpoint(source), now)
         if answer is not None:
             self.kinds_sent[INFO] += 1
-            self._senders[index].send(source, answer)
-            self._senders[index].flush()
+            self.senders[index].send(source, answer)
+            self.senders[index].flush()

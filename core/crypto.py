@@ -410,5 +410,14 @@ class SharedKeys:
         """Returns how many keys are at hand, how often they were, and how often one was not."""
         return {"size": len(self), "hits": self.hits, "misses": self.misses}
 
+    @property
+    def capacity(self) -> int:
+        """How many keys there may be."""
+        return 2 * self._half
+
+    def generations(self) -> tuple[dict[bytes, SharedKey], dict[bytes, SharedKey]]:
+        """Returns the young and the old keys, to be looked at alone."""
+        return self._young, self._old
+
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

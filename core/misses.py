@@ -23,13 +23,13 @@ class Misses:
     counted (`new_key:all`, `new_key:prefix`): a flood from one prefix takes no place of others.
     """
 
-    __slots__ = ("_capacity", "_drops", "_queue", "_share", "_taken")
+    __slots__ = ("_drops", "_queue", "_share", "_taken", "capacity")
 
     def __init__(
         self, drops: Counter[str], capacity: int = CAPACITY, share: int = SHARE
     ) -> None:
         self._drops = drops
-        self._capacity = capacity
+        self.capacity = capacity
         self._share = share
         self._queue: deque[Waiting] = deque()
         self._taken: dict[bytes, int] = {}  # places by prefix; none without a place
@@ -42,7 +42,7 @@ class Misses:
             self._drops["new_key:prefix"] += 1
             return False
         queue = self._queue
-        if len(queue) >= self._capacity:
+        if len(queue) >= self.capacity:
             self._drops["new_key:all"] += 1
             return False
         self._taken[prefix] = taken + 1

@@ -57,3 +57,10 @@ def says_why(command: Callable[..., int]) -> Callable[..., int]:
 def print_json(answer: Any) -> None:
     """Prints an answer as it came, indented."""
     click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def say_rest(answer: dict[str, Any]) -> None:
+    """Says on stderr that a listing was cut off."""
+    if answer["total"] > answer["shown"]:
+        left = answer["total"] - answer["shown"]
+        click.echo(f"toxmesh: {left:,} more rows; --limit shows them", err=True)

@@ -31,6 +31,12 @@ def count(value: object) -> str:
     return f"{number(value):,.0f}"
 
 
+def rate(value: object) -> str:
+    """Returns how many a second: `12,345`, and small ones as `0.4`."""
+    found = number(value)
+    return f"{found:.1f}" if 0 < found < 10 else f"{found:,.0f}"
+
+
 def size(value: object) -> str:
     """Returns bytes as `17.3 MiB`."""
     return f"{number(value) / (1 << 20):.1f} MiB"

@@ -44,7 +44,8 @@ def _queue(row: dict[str, Any]) -> str:
     return screen.count(count) if count or not size else screen.size(size)
 
 
-def _worker_line(row: dict[str, Any]) -> list[str]:
+def worker_line(row: dict[str, Any]) -> list[str]:
+    """Returns the cells of a process; HEADS says what they are."""
     return [
         screen.plain(row.get("name", row.get("role"))),
         screen.plain(row.get("state")),
@@ -86,7 +87,7 @@ def _reasons(drops: dict[str, Any]) -> list[list[str]]:
     return [[reason, screen.count(many)] for reason, many in sums.most_common()]
 
 
-_HEADS = ["worker", "state", "pid", "core", "queue", "packets/s", "CPU", "memory", "restarts", "up"]
+HEADS = ["worker", "state", "pid", "core", "queue", "packets/s", "CPU", "memory", "restarts", "up"]
 
 
 def page(answer: dict[str, Any]) -> list[str]:
@@ -104,7 +105,7 @@ def page(answer: dict[str, Any]) -> list[str]:
     for index, address in enumerate(addresses if isinstance(addresses, list) else []):
         lines.append(f"{'addresses' if index == 0 else '':<11}{screen.plain(address)}")
     rows = ([{"name": "broker", **broker}] if broker else []) + _rows(answer, "workers")
-    lines += ["", *screen.table([_HEADS, *map(_worker_line, rows)], left=2)]
+    lines += ["", *screen.table([HEADS, *map(worker_line, rows)], left=2)]
     kinds = _table(totals, "kinds")
     if kinds:
         lines += ["", *screen.table([["packets", "", "received", "sent"], *_kinds(kinds)], left=2)]

@@ -63,6 +63,11 @@ ops = LazyGroup(
     "ops",
     {
         "status": "ops.status:command",
+        "workers": "ops.workers:command",
+        "drops": "ops.drops:command",
+        "queues": "ops.queues:command",
+        "routes": "ops.routes:command",
+        "keys-cache": "ops.keys_cache:command",
         "dht": "toxmesh.cli:dht",
         "lookup": "ops.lookup:command",
         "announces": "toxmesh.cli:announces",

@@ -33,6 +33,7 @@ from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
 from toxmesh.control import ControlDoor
 from toxmesh.first_nodes import FirstNodes
+from toxmesh.followers import Followers
 from toxmesh.logbook import SUPERVISOR, LogBook
 from toxmesh.notify import Notify
 from toxmesh.settings import Settings
@@ -99,7 +100,7 @@ class Supervisor:
         self._master = secrets.token_bytes(KEY_SIZE)
         self._generation = 0
         self._counts = {role: count for role, count in settings.workers.items() if count}
-        self._slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
+        self.slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
         self.dispatch = self._choose_dispatch()
         self.children = self._make_children()
         self._run_dir = _run_directory(settings.state_dir)
@@ -110,6 +111,8 @@ class Supervisor:
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
         self.swaps = Swaps(self)
+        self.followers = Followers(self)
+        self.event = self.followers.event
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
@@ -118,7 +121,7 @@ class Supervisor:
             settings.control_group,
             self.totals.drops,
         )
-        self.door.on_wanted = self._follow
+        self.door.on_wanted = self.followers.follow
         self.log_book = LogBook(self)
         self.web = web.open_door(self, self._selector)
         self._stop_asked = False
@@ -134,7 +137,7 @@ class Supervisor:
         if not bound.udp:
             return "broker"
         if settings.dispatch == "kernel":
-            reason = bound.dispatch_by_kernel(self._slots)
+            reason = bound.dispatch_by_kernel(self.slots)
             if not reason:
                 return "kernel"
             log.warning("the kernel cannot dispatch UDP (%s), so the broker does", reason)
@@ -242,6 +245,7 @@ class Supervisor:
         self.notify.turn(now, self.children)
         self.log_book.turn(now)
         self.swaps.turn(now)
+        self.followers.turn(now)
         self.asker.expire(now)
         self.door.expire(now)
         self.web.expire(now)
@@ -364,8 +368,6 @@ class Supervisor:
         if note.name == "ready" and row.state is State.STARTING:
             row.move("ready")
             self.announce()
-            if self.door.wanted:
-                self.tell(row, "follow", {"names": sorted(self.door.wanted)})
             self.event("worker", {"name": row.name, "pid": row.pid, "what": "up"})
             if self.first_nodes.found and row.name == "dht.0":
                 self.tell(row, "bootstrap", self.first_nodes.body())
@@ -377,7 +379,7 @@ class Supervisor:
             self.asker.answered(row, note.body)
         elif note.name == "events":
             self.log_book.hear(row.name, note.body)
-            self._tell_events(row, note.body)
+            self.followers.told(row, note.body)
         elif note.name == "stopped":
             row.take_beat(note.body, now)
             self.keep_nodes(note.body)
@@ -423,33 +425,14 @@ class Supervisor:
         except ChannelClosed:
             row.kill()
 
-    # What operators follow
-
-    def event(self, name: str, data: dict[str, Any]) -> None:
-        """Tells those who follow such events, if anybody does."""
-        if name in self.door.wanted:
-            self.door.tell(name, data)
-
-    def _follow(self, names: frozenset[str]) -> None:
-        """Lets all children know which events somebody follows."""
-        for row in self.children:
-            if row.state is State.UP:
-                self.tell(row, "follow", {"names": sorted(names)})
-
-    def _tell_events(self, row: Child, body: dict[str, Any]) -> None:
-        """Passes on what a child has told."""
-        for name, data in body["rows"]:
-            self.event(str(name), {"from": row.name, **data})
-        if body["lost"]:
-            self.totals.drops["control_event"] += int(body["lost"])
-
     def announce(self) -> None:
         """Tells all who is up."""
         up = [row for row in self.children if row.state is State.UP]
         peers = {(row.role, row.shard): row.peer() for row in up}
-        body = Topology(self._slots, peers).to_body()
+        body = Topology(self.slots, peers).to_body()
         for row in up:
             self.tell(row, "topology", body)
+            self.followers.greet(row)
 
     def keep_nodes(self, body: dict[str, Any]) -> None:
         """Keeps the nodes that dht.0 knows, for its successor and for the next start."""

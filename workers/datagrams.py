@@ -14,7 +14,7 @@ from core.crypto import KeyMiss, SharedKeys
 from core.endpoint import Endpoint
 from core.link.dispatch import Lane
 from core.link.in_hand import InHand
-from core.link.mmsg import Receiver, receiver
+from core.link.mmsg import Receiver, Tap, receiver
 from core.misses import Misses
 from core.module import Module, ProtocolViolation
 from core.wire import WireError
@@ -58,6 +58,8 @@ class Datagrams:
         self.batches = [0] * (BATCH_WIDTHS + 1)
         """How many batches there were, by the bits of their size: 0, 1, 2-3, 4-7 ... 64."""
         self.misses = Misses(out.drops)
+        self.tap: Tap | None = None
+        """Who looks on at what is read here, if somebody does."""
         self._out = out
         self._keys = keys
         self._bug = bug
@@ -95,6 +97,8 @@ class Datagrams:
             count = len(packets)
             self.packets += count
             self.batches[count.bit_length()] += 1
+            if self.tap is not None:
+                self.tap(packets, sources)
             for packet in packets:
                 counts[packet[0]] += 1
             self._say_in_hand(count)

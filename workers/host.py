@@ -31,6 +31,7 @@ from core.link.in_hand import InHand
 from core.messages import Bootstrap
 from core.module import Context, LocalError, Module, ProtocolViolation
 from core.wire import WireError
+from workers import looks
 from workers.datagrams import Datagrams
 from workers.outbox import WorkerOutbox
 
@@ -129,6 +130,7 @@ class Host:
             self._optional("ask"),
             self.context.events,
             lambda what, now: self._bug(what, 0, now),
+            looks.questions(self.context, self.out, self.datagrams),
         )
 
     def _optional(self, name: str) -> Any:

@@ -30,14 +30,14 @@ class WorkerOutbox:
         self.mailboxes: dict[tuple[str, int], Mailbox] = {}
         self._own_name = (role, shard)
         self._slots = slots
-        self._senders: list[Sender] = [sender(fd, family, self.drops) for fd, family in sockets]
+        self.senders: list[Sender] = [sender(fd, family, self.drops) for fd, family in sockets]
         self._sizes = [name_size(family) for _, family in sockets]
         self._by_size: dict[int, Sender] = {}
-        for size, row in zip(self._sizes, self._senders, strict=True):
+        for size, row in zip(self._sizes, self.senders, strict=True):
             self._by_size.setdefault(size, row)  # the first socket of a family is its default
         self._origins = [
             -1 if row is self._by_size[size] else index
-            for index, (size, row) in enumerate(zip(self._sizes, self._senders, strict=True))
+            for index, (size, row) in enumerate(zip(self._sizes, self.senders, strict=True))
         ]
         self._origin = -1
         self._current: Sender | None = None
@@ -45,8 +45,8 @@ class WorkerOutbox:
 
     def begin(self, socket: int) -> None:
         """Makes answers leave through the socket with this index; -1: each family's default."""
-        if 0 <= socket < len(self._senders):
-            self._current = self._senders[socket]
+        if 0 <= socket < len(self.senders):
+            self._current = self.senders[socket]
             self._current_size = self._sizes[socket]
             self._origin = self._origins[socket]
         else:
@@ -66,7 +66,7 @@ class WorkerOutbox:
 
     def flush(self) -> None:
         """Lets all datagrams leave."""
-        for row in self._senders:
+        for row in self.senders:
             row.flush()
 
     def tell(self, role: str, key: bytes, message: Message) -> None:

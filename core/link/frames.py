@@ -145,7 +145,7 @@ class Mailbox:
         """Whether nothing is sent for now: the process behind it is being replaced."""
         self._role = role
         self._drops = drops
-        self._limit = limit
+        self.limit = limit
         self._rows: deque[tuple[int, tuple[int, tuple[Any, ...]]]] = deque()  # origin, row
         self._frames: deque[tuple[int, Sequence[Any]]] = deque()
         self._parts: deque[tuple[int, int]] = deque()  # sequence, messages in that frame
@@ -157,7 +157,7 @@ class Mailbox:
     @property
     def congested(self) -> bool:
         """Whether the receiver is behind so far that the sender should take less in."""
-        return len(self._rows) * 4 > self._limit
+        return len(self._rows) * 4 > self.limit
 
     @property
     def idle(self) -> bool:
@@ -177,7 +177,7 @@ class Mailbox:
         family: it travels in the frame (as `socket`, plus one), so that answers leave through it.
         """
         self._rows.append((origin, (number, tuple(message))))
-        if len(self._rows) > self._limit:
+        if len(self._rows) > self.limit:
             self._rows.popleft()
             self._drops[f"told_full:{self._role}"] += 1
 

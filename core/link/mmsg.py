@@ -11,7 +11,7 @@ import socket
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,10 @@ def name_size(family: int) -> int:
     return SOCKADDR4_SIZE if family == socket.AF_INET else SOCKADDR6_SIZE
 
 
+Tap = Callable[[Sequence[bytes], Sequence[bytes]], None]
+"""tap(packets, endpoints): sees each batch as it comes or leaves (`core.link.taps`)."""
+
+
 class Receiver(Protocol):
     """Reads one UDP socket."""
 
@@ -77,6 +81,9 @@ class Receiver(Protocol):
 
 class Sender(Protocol):
     """Sends on one UDP socket; a batch leaves when it is full or flushed."""
+
+    tap: Tap | None
+    """Who looks on, if somebody does."""
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Adds a datagram to the batch."""
@@ -192,6 +199,7 @@ class BatchSender:
         self._endpoints: list[bytes] = []
         self._packets: list[bytes] = []
         self.sent = 0
+        self.tap: Tap | None = None
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Adds a datagram to the batch; sends it when that was the last one."""
@@ -213,6 +221,8 @@ class BatchSender:
         total = len(packets)
         if not total:
             return 0
+        if self.tap is not None:
+            self.tap(packets, self._endpoints)
         sizes = array(_SIZE_T, map(len, packets))
         data = b"".join(packets)
         names = b"".join(self._endpoints)
@@ -311,6 +321,7 @@ class SingleSender:
         self._drops = drops
         self._queue: list[tuple[bytes, bytes]] = []
         self.sent = 0
+        self.tap: Tap | None = None
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Keeps a datagram until the flush, or sends the batch when it is full."""
@@ -324,6 +335,8 @@ class SingleSender:
         """Sends what was kept and returns how many datagrams left; others are counted drops."""
         queue, self._queue = self._queue, []
         left = 0
+        if queue and self.tap is not None:
+            self.tap([packet for _, packet in queue], [endpoint for endpoint, _ in queue])
         for endpoint, packet in queue:
             try:
                 self._socket.sendto(packet, socket.MSG_DONTWAIT, _from_endpoint(endpoint))

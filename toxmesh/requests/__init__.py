@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from toxmesh.control import Request
-from toxmesh.requests import act, logs, onion, protocol, relay, see
+from toxmesh.requests import act, logs, look, onion, protocol, relay, see
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, logs, act, protocol, onion, relay)
+_GROUPS = (see, look, logs, act, protocol, onion, relay)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 from ops.kinds import NAMES
+from toxmesh.rates import STALE_S, counts
 
 MAX_DROPS = 24  # reasons that are shown: those that count now, then those that have counted most
 MAX_KINDS = 40
 MAX_WORKERS = 256
-STALE_S = 10.0  # an older view of a process says nothing about now
 
 Beats = Mapping[str, Mapping[str, Any]]
 """The last heartbeat by name of the process; empty if there was none yet."""
@@ -35,25 +35,12 @@ class _Process:
         if beat is self.beat:
             return
         passed = beat["at"] - self.at
-        before, self.beat = _counts(self.beat), beat
+        before, self.beat = counts(self.beat), beat
         self.rates.clear()
         if passed > 0:
-            for name, count in _counts(beat).items():
+            for name, count in counts(beat).items():
                 if count > before[name]:  # less: it is another process now
                     self.rates[name] = (count - before[name]) / passed
-
-
-def _counts(beat: Mapping[str, Any]) -> Counter[tuple[str, str]]:
-    """Returns all that a heartbeat counts, by group and name."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for group in ("received", "sent"):
-        for kind, count in beat.get(group, ()):
-            counts[group, f"0x{kind:02x}" if kind in NAMES else "other"] += count
-    for reason, count in beat.get("drops", {}).items():
-        counts["drops", reason] += count
-    for name, count in beat.get("snapshot", {}).get("counts", {}).items():
-        counts["relay", name] += count
-    return counts
 
 
 class Feed:

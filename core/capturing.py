@@ -1,0 +1,168 @@
+"""What an operator wants to see of the datagrams of the running node: a filter, and a count.
+
+The supervisor makes it of the operator's words (`wanted_of`), each process that reads or sends
+datagrams applies it (`Capture`). Whether a process has time for that is decided by
+`core.link.taps`.
+"""
+
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any, NamedTuple
+
+from core.asking import USAGE, CannotAnswer, text_of, whole_number
+from core.endpoint import SOCKADDR4_SIZE, Endpoint, ip_of, port_of, to_text
+
+LEASE_S = 10.0  # how long a process goes on when nobody asks for it again
+MOST_PACKETS = 10_000  # of one capture
+MOST_RATE = 1_000  # packets a second from one process
+_LEAST_KEY = 4  # bytes: fewer are found in any packet
+_DIRECTIONS = ("both", "in", "out")
+
+
+class Wanted(NamedTuple):
+    """Which datagrams are wanted; all that is said must be so."""
+
+    kinds: frozenset[int] = frozenset()
+    """First bytes; none: all kinds."""
+    key: bytes = b""
+    """Bytes that stand in the clear anywhere in it: a public key, or its beginning."""
+    network: str = ""
+    """Address or prefix of the other side: `192.0.2.0/24`; empty: any."""
+    port: int = 0
+    """Its port; 0: any."""
+    direction: str = "both"
+    most: int = 100
+    rate: int = 100
+    """Packets a second, at most, from one process."""
+
+
+def wanted_of(args: dict[str, Any]) -> Wanted:
+    """Reads arguments, which an operator or the supervisor gave; raises CannotAnswer."""
+    kinds = args.get("kinds", [])
+    if not isinstance(kinds, list) or not all(
+        isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind <= 255 for kind in kinds
+    ):
+        raise CannotAnswer(USAGE, "kinds must be a list of first bytes, numbers from 0 to 255")
+    direction = text_of(args, "direction", "both")
+    if direction not in _DIRECTIONS:
+        raise CannotAnswer(USAGE, f"direction must be one of {', '.join(_DIRECTIONS)}")
+    return Wanted(
+        frozenset(kinds),
+        _key(text_of(args, "key", "")),
+        _network(text_of(args, "network", "")),
+        whole_number(args, "port", 0, 0, 65_535),
+        direction,
+        whole_number(args, "count", 100, 1, MOST_PACKETS),
+        whole_number(args, "rate", 100, 1, MOST_RATE),
+    )
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b"?"
+    if key and not _LEAST_KEY <= len(key) <= 32:
+        least = 2 * _LEAST_KEY
+        raise CannotAnswer(USAGE, f"key must be {least} to 64 hex digits: a key or its beginning")
+    return key
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False)) if text else ""
+    except ValueError:
+        raise CannotAnswer(
+            USAGE, f"{text[:60]!r} is no address and no prefix such as 192.0.2.0/24"
+        ) from None
+
+
+def args_of(wanted: Wanted) -> dict[str, Any]:
+    """Returns the arguments that `wanted_of` reads."""
+    return {
+        "kinds": sorted(wanted.kinds),
+        "key": wanted.key.hex(),
+        "network": wanted.network,
+        "port": wanted.port,
+        "direction": wanted.direction,
+        "count": wanted.most,
+        "rate": wanted.rate,
+    }
+
+
+class Capture:
+    """One capture in one process: what it still may tell, and until when."""
+
+    def __init__(self, number: int, wanted: Wanted, now: float) -> None:
+        self.number = number
+        self.until = now + LEASE_S
+        """When it ends unless it is asked for again."""
+        self.left = wanted.most
+        """How many packets it may still tell."""
+        self.passed_over = 0
+        """Datagrams that were not looked at, or not told, since the last time it told some."""
+        self._wanted = wanted
+        self._tokens = float(wanted.rate)
+        self._filled = now
+        network = ip_network(wanted.network) if wanted.network else None
+        self._shift = 0 if network is None else network.max_prefixlen - network.prefixlen
+        self._value = None if network is None else int(network.network_address) >> self._shift
+        self._ipv4 = network is not None and network.version == 4
+
+    def take(
+        self, direction: str, packets: Sequence[bytes], endpoints: Sequence[bytes], now: float
+    ) -> list[tuple[str, str, bytes]]:
+        """Returns what is wanted of a batch: direction, address of the other side, bytes."""
+        wanted = self._wanted
+        if wanted.direction not in ("both", direction):
+            return []
+        self._tokens = min(wanted.rate, self._tokens + (now - self._filled) * wanted.rate)
+        self._filled = now
+        rows = list(zip(packets, endpoints, strict=True))
+        if wanted.kinds:
+            kinds = wanted.kinds
+            rows = [row for row in rows if row[0][0] in kinds]
+        if wanted.key and rows:
+            key = wanted.key
+            rows = [row for row in rows if key in row[0]]
+        if (self._value is not None or wanted.port) and rows:
+            rows = [row for row in rows if self._is_there(Endpoint(row[1]))]
+        may = min(self.left, int(self._tokens))
+        self.left -= min(may, len(rows))
+        self._tokens -= min(may, len(rows))
+        self.passed_over += max(0, len(rows) - may)
+        return [(direction, to_text(Endpoint(where)), packet) for packet, where in rows[:may]]
+
+    def _is_there(self, endpoint: Endpoint) -> bool:
+        """Tells whether an endpoint is one of those that are wanted."""
+        if self._wanted.port and port_of(endpoint) != self._wanted.port:
+            return False
+        if self._value is None:
+            return True
+        if (len(endpoint) == SOCKADDR4_SIZE) is not self._ipv4:
+            return False
+        return int.from_bytes(ip_of(endpoint), "big") >> self._shift == self._value
+
+
+def parse_place(text: str) -> tuple[str, int]:
+    """Returns network and port of `192.0.2.1`, `192.0.2.0/24`, `[2001:db8::1]:33445`.
+
+    ValueError for what is none of these.
+    """
+    host, port = text, 0
+    if text.startswith("["):
+        host, _, tail = text[1:].partition("]")
+        if tail:
+            port = _port(tail.removeprefix(":"))
+    elif text.count(":") == 1:
+        host, _, tail = text.partition(":")
+        port = _port(tail)
+    if "/" in host:
+        return str(ip_network(host, strict=False)), port
+    return str(ip_network(ip_address(host))), port
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535):
+        raise ValueError(f"{text!r} is no port")
+    return int(text)

@@ -1,0 +1,200 @@
+"""Why packets are dropped, for people: what each reason means, and what to do about it.
+
+The reasons are those of docs/metrics.md (a test compares them); `*` stands for a value.
+"""
+
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """What an operator is told of a reason."""
+
+    meaning: str
+    todo: str
+
+
+_TODO = {
+    "none": "Nothing: that is how it should be.",
+    "noise": "Nothing while it is little: strangers send such things. Of much, see who: ops top.",
+    "flood": "See who sends so much: ops top, then p. Above the limit it costs next to"
+    " nothing.",
+    "new": "See who they are: ops top, then p. Known senders are served first, so nothing is lost.",
+    "load": "Find the busy process: ops top. Then more workers of its role, or cores, or for bursts"
+    " a greater net.core.rmem_max.",
+    "death": "Nothing more is lost, its successor works. The node's log says why it died.",
+    "off": "Nothing, unless this node should do that: give that role a worker in the settings.",
+    "bug": "A bug of toxmesh: the node's log has it once, with its trace. Please report that.",
+    "network": "Look at the machine's network: routes, firewall, a full link (ip -s link).",
+    "family": "Nothing, or listen on that family as well: the setting `listen`.",
+    "store": "Nothing: other nodes keep it. More workers of that role keep more.",
+    "operator": "Nothing: an operator of this node wanted it so.",
+    "client": "Nothing: clients come and go.",
+    "perclient": "Many people behind one address? Then raise relay_per_address or"
+    " relay_per_prefix. Else nothing: it is a flood.",
+    "room": "Raise relay_connections, or the limit of open files (LimitNOFILE), or run more nodes.",
+    "slow": "Nothing for this node: the client's own line is too slow for what is sent to it.",
+    "tool": "Look which of your tools asks so much, or does not read its answers.",
+    "web": "Look what asks the node's HTTP address: a scanner, a browser, a wrong scrape setting.",
+}
+
+_TABLE = """
+kernel_full:* | load | the kernel's queue was full: the reader does not keep up
+queue_full:* | load | the broker's queue for a worker was full: the oldest of its class went
+new_key:all | new | 4,096 datagrams of new senders wait for their keys already
+new_key:prefix | new | 64 datagrams of new senders of one /24 or /64 wait for their keys already
+lost_in_worker:* | death | datagrams in the hands of a process that died
+told_full:* | load | a message to a worker that is far behind
+told_lost:* | death | a message on its way to a process that died
+told_nobody:* | off | a message for a role that is off, or for a relay without TCP
+late_frame | death | from a process that has been replaced
+bad_frame | bug | a frame between processes that is none
+bad_message | bug | a message to the broker that is none
+bad_message:* | bug | a message between workers that is none
+wrong_verb:* | bug | a worker said what its role may not say
+bug | bug | an exception that nobody named; the log has it once
+wire:* | noise | no valid packet of that name
+unknown_kind:* | noise | a datagram that is no packet of Tox
+not_served:* | off | a packet for clients, or for a role that is off
+too_short:* | noise | a datagram too short to have a key
+too_long | noise | a datagram longer than any packet
+empty | noise | a datagram with nothing in it
+misplaced | none | a copy of a broadcast, in a socket that is not meant
+bad_size:0xf0 | noise | no bootstrap info request
+budget:0xf0 | flood | more bootstrap info requests from one source prefix than are answered
+send_full | network | the kernel had no room for an answer
+send_error:* | network | the kernel refused an answer
+no_socket_for_family | family | an answer to an address of a family the node does not listen on
+dht_box | noise | a DHT packet not sealed for us, or by another than it says
+dht_weak_key | noise | a DHT packet with a key of low order
+dht_own_key | none | our own key as the sender's
+dht_wrong_shard | bug | a DHT packet for another shard
+dht_unknown_kind | bug | no packet of the DHT
+dht_ping_size | noise | a ping of a wrong size
+dht_ping_type | noise | a ping whose sealed part is none
+dht_nodes_size | noise | a nodes request or response of a wrong size
+dht_nodes_body | noise | a nodes response that lists no valid nodes
+dht_nodes_count | noise | one that lists more than four
+dht_search_size | noise | a search of a wrong size
+dht_unasked | noise | an answer of a node that was not asked
+dht_request_id | noise | an answer to no request of ours
+dht_no_room | none | a node that answered, and has no place in the table
+dht_candidate_no_room | none | a sender that would have no place in the table
+dht_candidate_too_many | none | more than 32 new senders in two seconds
+dht_address_family | family | a node at an address of a family we do not have
+dht_address_lan | noise | a local address named by a node that is outside
+dht_address_nowhere | noise | unspecified, multicast, broadcast
+dht_address_port | noise | port 0
+dht_request_size | noise | a DHT request of a wrong size
+dht_request_no_route | none | a DHT request for a node we do not know
+dht_request_not_served | none | a DHT request for the messenger, which a node has not
+dht_request_unknown | noise | a DHT request of no known sort
+dht_nat_ping_id | noise | an answer to no NAT ping of ours
+dht_nat_ping_size | noise | a NAT ping of a wrong size
+dht_nat_ping_stranger | noise | from one we do not search
+dht_lan_off | none | LAN discovery, which is off
+dht_lan_from_outside | noise | LAN discovery from outside local networks
+dht_lan_repeated | none | LAN discovery of a node that is being asked already
+dht_lan_size | noise | LAN discovery of a wrong size
+dht_lan_too_many | none | more new neighbours than are asked at a time
+onion_size | noise | an onion packet of a wrong size
+onion_not_opened | noise | an onion layer that no key of ours opens
+onion_payload | noise | a layer whose content may not be carried
+onion_return | noise | an onion return that we have not sealed, or too long ago
+onion_kind | bug | no packet of the onion
+onion_message | bug | a message between processes that is none of the onion's
+weak_key | noise | an onion packet with a key of low order
+target_family | family | an address of a family that is unknown, or that we do not have
+target_forbidden | noise | unspecified, multicast, broadcast, reserved
+target_port_zero | noise | an onion layer that names port 0
+target_private | noise | a private address named by somebody outside
+announce_size | noise | an announce of a wrong size
+announce_not_opened | noise | an announce that no key of ours opens
+announce_store_full | store | 100,000 announces nearer to our key are kept
+group_announce | noise | no valid announce of a group peer
+group_budget | flood | 256 chats were opened from one source prefix
+group_chats_full | store | 10,000 chats are kept
+data_request_size | noise | data to route that is none
+data_announce_size | noise | a data announce of a wrong size
+data_announce_not_opened | noise | a data announce that no key of ours opens
+data_search_size | noise | a data search of a wrong size
+data_retrieve_size | noise | a data retrieve request of a wrong size
+data_store_size | noise | a data store request of a wrong size
+data_store_not_opened | noise | a data store request that no key of ours opens
+data_store_type | noise | a data store request of an unknown type
+data_store_full | store | data announces nearer to our key are kept, and there is no more room
+data_not_stored | none | data that was asked for, and is not here
+data_other_hash | noise | what is kept is not what was announced
+data_token | noise | a data token that we have not given, or too long ago
+forward_size | noise | a forward packet of a wrong size
+forward_kind | noise | a forward request for what is not forwarded
+forward_chain | noise | a packet that was forwarded too often
+forward_sendback | noise | a forward reply by a way back that we have not made, or too long ago
+forward_unknown_node | none | a forward request to a node we do not know
+forward_not_asked | noise | a forwarding answer, and we ask nobody to forward
+relay_ended | client | a connection that its client closed
+relay_gone | client | a connection that was reset, or that the network says is gone
+relay_replaced | client | an older connection of a key that has come again
+relay_hello_late | client | a connection without a whole greeting within 10 s
+relay_confirm_late | client | a connection without a valid first frame within 10 s
+relay_pong_late | client | a client that did not answer our ping
+relay_stuck | slow | a client that took no byte of what waits for 10 s
+relay_per_address | perclient | too many connections of one address
+relay_per_prefix | perclient | too many connections of one /24 or /64
+relay_unconfirmed_per_address | perclient | too many greetings of one address
+relay_unconfirmed_oldest | flood | too many greetings at once: the oldest made room
+relay_accept_paused | room | `relay_connections` are connected
+relay_accept_failed | room | the kernel gave an error
+relay_no_descriptor | room | descriptors are used up
+relay_kicked | operator | a connection that an operator closed, or whose key or address is kept away
+relay_no_shard | off | no relay worker is there for a connection's key
+relay_poison | bug | a connection whose input was in hand at two deaths of a worker
+relay_bug | bug | an exception over one connection, or over a commit
+relay_closed:* | noise | a connection whose client broke a rule (greeting, size, box, kind, link)
+relay_no_link | client | a client gave up a link that it has not
+relay_bug_closed | bug | a connection that was closed for a bug of ours
+relay_control_overflow | slow | a client for which 96 KiB of control frames wait
+relay_receiver_full | slow | data for a client that does not keep up
+relay_answer_full | slow | an answer of onion or forwarding for a client that does not keep up
+relay_answer_for_nobody | client | an answer of onion or forwarding for a client that has gone
+relay_link_down | client | data on a link whose other end has gone
+relay_oob_full | slow | out-of-band data for a client that does not keep up
+relay_oob_nobody | client | out-of-band data for a client that is not here
+relay_late_commit | death | what a replaced relay worker still said
+relay_commit_late | death | a worker that did not answer its input in 15 s begins anew
+relay_commit_sequence | bug | a relay worker's answer to no input
+relay_reset | death | a relay worker began anew
+relay_frame_kind | bug | a frame between processes that is none of the relay's
+relay_message | bug | a message between processes that is none of the relay's
+relay_datagram | bug | a datagram to a relay worker, which should get none
+control_full | tool | 128 are connected at the control door
+control_idle | tool | closed after 60 s without a word
+control_timeout | tool | a process did not answer in time
+control_too_long | tool | a line of more than 256 KiB
+control_not_read | tool | answers at the control door that nobody took
+control_event | tool | events that a follower did not take in time
+http_full | web | 64 HTTP requests are being answered already
+http_made_room | web | an HTTP connection without a request made room for a new one
+http_slow | web | no whole HTTP request in 10 s
+http_not_read | web | an answer at the status page that nobody took
+http_events_full | web | 16 follow events of the status page already
+http_bad_request | web | no HTTP request at the status page
+http_body | web | an HTTP request with a body
+http_method | web | an HTTP request that is neither GET nor HEAD
+http_not_found | web | nothing is at the path that was asked for
+http_host | web | the status page was asked for by a name that is not this machine's
+http_cross_site | web | a page of another site asked for the status page
+"""
+
+
+def _read(table: str) -> dict[str, Reason]:
+    rows = (line.split(" | ") for line in table.strip().splitlines())
+    return {name: Reason(meaning, _TODO[todo]) for name, todo, meaning in rows}
+
+
+REASONS = _read(_TABLE)
+_UNKNOWN = Reason("a reason that this program does not know", "Use the toxmesh of the node.")
+
+
+def explain(reason: str) -> Reason:
+    """Returns what a reason means; one with a value in it is found by what stands before that."""
+    return REASONS.get(reason) or REASONS.get(reason.partition(":")[0] + ":*") or _UNKNOWN
