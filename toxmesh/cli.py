@@ -79,6 +79,7 @@ ops = LazyGroup(
         "relay": "toxmesh.cli:relay",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
+        "report": "ops.report:command",
     },
     "Ask a running node how it is.",
 )

@@ -3,12 +3,30 @@
 from typing import TYPE_CHECKING
 
 from toxmesh.control import Request
-from toxmesh.requests import act, logs, look, onion, protocol, relay, see
+from toxmesh.requests import (
+    act,
+    logs,
+    look,
+    onion,
+    protocol,
+    relay,
+    report,
+    see,
+)
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, look, logs, act, protocol, onion, relay)
+_GROUPS = (
+    see,
+    look,
+    logs,
+    act,
+    protocol,
+    onion,
+    relay,
+    report,
+)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:
