@@ -1,6 +1,8 @@
 """What a protocol module looks like, and the outbox into which it puts all its effects."""
 
+import mmap
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,6 +59,7 @@ class Context:
     started: float = 0.0  # monotonic seconds: when the node (not this worker) started
     unix_offset: float = 0.0  # unix time minus monotonic time, for the few packets that tell a time
     events: Events = field(default_factory=Events)  # what operators may follow
+    lasting: Callable[[int], mmap.mmap] | None = None  # gives so many bytes that outlive the worker
     shared_keys: SharedKeys | None = None  # the worker's one cache for `keys`; None: make one
 
     def key_cache(self) -> SharedKeys:

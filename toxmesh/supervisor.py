@@ -34,6 +34,7 @@ from toxmesh.children import Child, State, Totals
 from toxmesh.control import ControlDoor
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.followers import Followers
+from toxmesh.lasting import Lasting
 from toxmesh.logbook import SUPERVISOR, LogBook
 from toxmesh.notify import Notify
 from toxmesh.settings import Settings
@@ -93,6 +94,7 @@ class Supervisor:
         self.started = time.monotonic()
         self.started_wall = time.time()
         self.totals = Totals()
+        self.lasting = Lasting()
         self.stopping = False
         self._command = command
         self._save_nodes = save_nodes
@@ -212,6 +214,7 @@ class Supervisor:
         self._wake.close()
         self._waker.close()
         self.bound.close()
+        self.lasting.close()
         self.notify.close()
         shutil.rmtree(self._run_dir, ignore_errors=True)
 
@@ -277,6 +280,7 @@ class Supervisor:
             udp=udp,
             inputs=inputs,
             in_hand=row.new_in_hand() if inputs else (),
+            lasting=self.lasting.of(row),
             successor=successor,
             tcp=tuple(one.fileno() for one in bound.tcp) if row.name == "broker" else (),
         )

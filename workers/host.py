@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import zmq
@@ -22,7 +23,7 @@ import zmq
 from core import batch
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from core.link import child, handover, logs
+from core.link import child, handover, lasting, logs
 from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.dispatch import CLASSES, Lane
@@ -79,6 +80,7 @@ class Host:
             options=start.options,
             started=start.started,
             unix_offset=start.unix_offset,
+            lasting=partial(lasting.map_all, start.lasting[0]) if start.lasting else None,
         )
         sockets = list(zip(start.udp, start.families, strict=True))
         self.out = WorkerOutbox(start.role, start.shard, sockets, self.context.slots)

@@ -59,6 +59,7 @@ class Start:
     inputs: tuple[int, ...] = ()  # descriptors that a worker reads: kernel dispatch
     successor: bool = False  # a broker that takes over the connections of the one before
     in_hand: tuple[int, ...] = ()  # of a worker: the descriptor of its `InHand`
+    lasting: tuple[int, ...] = ()  # of a worker: memory that its successor gets too
     tcp: tuple[int, ...] = ()  # listening descriptors; the broker's alone
 
     def to_note(self) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -66,12 +67,13 @@ class Start:
         body = {
             name: value
             for name, value in self.__dict__.items()
-            if name not in ("udp", "inputs", "in_hand", "tcp", "options")
+            if name not in ("udp", "inputs", "in_hand", "lasting", "tcp", "options")
         }
         body["udp_count"] = len(self.udp)
         body["options"] = asdict(self.options)
         body["in_hand_count"] = len(self.in_hand)
-        return body, self.udp + self.inputs + self.in_hand + self.tcp
+        body["lasting_count"] = len(self.lasting)
+        return body, self.udp + self.inputs + self.in_hand + self.lasting + self.tcp
 
     @classmethod
     def from_note(cls, note: Note) -> "Start":
@@ -80,6 +82,7 @@ class Start:
         sent = body.pop("udp_count")
         read = sent + len(body["lanes"])
         counted = read + body.pop("in_hand_count")
+        kept = counted + body.pop("lasting_count")
         options = {name: _frozen(value) for name, value in body.pop("options").items()}
         body["families"] = tuple(body["families"])
         body["lanes"] = _frozen(body["lanes"])
@@ -89,7 +92,8 @@ class Start:
             udp=note.descriptors[:sent],
             inputs=note.descriptors[sent:read],
             in_hand=note.descriptors[read:counted],
-            tcp=note.descriptors[counted:],
+            lasting=note.descriptors[counted:kept],
+            tcp=note.descriptors[kept:],
             **body,
         )
 

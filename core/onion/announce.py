@@ -14,7 +14,7 @@ from core.endpoint import Endpoint, is_lan, pack_ip_port
 from core.messages import AnnounceAsked
 from core.module import Context
 from core.onion.announce_filters import OtherFilters, OwnFilter
-from core.onion.announce_store import DATA_KEY, HEAD, SOURCE, AnnounceStore, Kept, pack_entry
+from core.onion.announce_store import DATA_KEY, HEAD, SOURCE, AnnounceStore, Kept
 from core.onion.group_store import GroupStore, read_announce
 from core.onion.hops import MAX_PACKET, RETURN_3
 from core.onion.timed_auth import TimedAuth
@@ -233,8 +233,7 @@ class Announces:
             elif stored is not None and stored[DATA_KEY] == data_key:
                 state = _OWN
         elif task == _STORE:
-            entry = pack_entry(source, onion_return, data_key, now)
-            kept = self.entries.put(requester, entry, now)
+            kept = self.entries.put(requester, source, onion_return, data_key, now)
             if kept:
                 state = _OWN
                 if kept is Kept.NEW:

@@ -1,6 +1,7 @@
 """Small pieces of data that clients keep at the nodes near a key of theirs."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from core.onion.ordered import OrderedRows
 
@@ -78,6 +79,18 @@ class DataStore:
         entry = self._entries.pop(key)
         self._by_time.remove((entry.until, key))
         self._by_distance.remove(self._own ^ int.from_bytes(key, "big"))
+
+    def rows(self) -> list[list[Any]]:
+        """Returns all entries as plain data for a successor."""
+        return [[key, entry.data, entry.until] for key, entry in self._entries.items()]
+
+    def restore(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Begins with the entries of a predecessor, of which there are no more than fit."""
+        for key, data, until in rows:
+            self._entries[key] = DataEntry(data, until)
+        own = self._own
+        self._by_distance = OrderedRows(own ^ int.from_bytes(key, "big") for key in self._entries)
+        self._by_time = OrderedRows((row.until, key) for key, row in self._entries.items())
 
     def expire(self, now: float, limit: int) -> int:
         """Forgets up to `limit` entries whose time is over; returns how many these were."""

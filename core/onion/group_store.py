@@ -1,7 +1,9 @@
 """Announces of group peers, by chat id: how a group is found by those who know only its id."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 from core.endpoint import Endpoint, prefix_of
 
@@ -135,6 +137,20 @@ class GroupStore:
         if chat is None or now - chat.since >= LIFE_S:
             return None
         return list(reversed(chat.peers.values()))
+
+    def rows(self) -> list[list[Any]]:
+        """Returns all chats as plain data for a successor, the one announced longest ago first."""
+        return [
+            [chat_id, chat.opened_from, chat.since, list(chat.peers.values())]
+            for chat_id, chat in self._chats.items()
+        ]
+
+    def restore(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Begins with the chats of a predecessor, of which there are no more than fit."""
+        for chat_id, opened_from, since, announces in rows:
+            chat = self._chats[chat_id] = _Chat(opened_from, since)
+            chat.peers = {announce[:32]: announce for announce in announces}
+            self._opened[opened_from] += 1
 
     def expire(self, now: float) -> None:
         """Forgets chats without an announce for 30 s; at most 64 a call, so that none is long."""

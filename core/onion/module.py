@@ -18,6 +18,7 @@ from core.messages import (
 )
 from core.module import Context, ProtocolViolation
 from core.onion.announce import Announces
+from core.onion.announce_rows import size_for
 from core.onion.announce_store import DEFAULT_CAPACITY as ANNOUNCE_CAPACITY
 from core.onion.announce_store import AnnounceStore
 from core.onion.asked import OnionView
@@ -33,6 +34,7 @@ from core.wire import WireError
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
 _SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
 _TABLE_PATIENCE_S = 1.0  # between two requests for the node table
+_FORM = 1  # of the state that is handed over
 
 Handler = Callable[[bytes, Endpoint, float], None]
 
@@ -50,6 +52,8 @@ class OnionModule:
         self.context = context
         self.out = context.out
         own = context.keys.public
+        lasting = context.lasting
+        memory = None if lasting is None else lasting(size_for(announce_capacity))
         self.shared = context.key_cache()  # one cache for all kinds
         self.nodes = NodeSnapshot(own)
         self.hops = OnionHops(context)
@@ -57,12 +61,15 @@ class OnionModule:
             context,
             self.shared,
             self.nodes,
-            AnnounceStore(own, announce_capacity),
+            AnnounceStore(own, announce_capacity, memory),
             GroupStore(context.out.drops, group_capacity),
         )
         self.data = DataAnnounces(context, self.shared, self.nodes, DataStore(own, data_capacity))
         self.forwarding = Forwarding(context, self.nodes, self.data)
         self._view = OnionView(self, context)
+        self._began = memory is None
+        self._handed_over = False
+        self._restored = 0
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
         handlers: dict[int, Handler] = {
@@ -127,6 +134,40 @@ class OnionModule:
             self._table_asked = now
             self.out.tell_shard("dht", 0, TableWanted("onion", self.context.shard))
 
+    def handle_topology(self, now: float) -> None:
+        """Takes up the announce entries that stand in the memory of this shard's place.
+
+        Before that moment the process before this one may still write there; nothing is asked of
+        this one until then.
+        """
+        if self._began:
+            return
+        self._began = True
+        entries = self.announces.entries
+        bad = entries.restore(now)
+        if bad:
+            self.out.drops["announce_torn"] += bad
+        self._restored = len(entries)
+
+    def hand_over(self) -> dict[str, Any]:
+        """Returns what the successor does not find in memory; this module does nothing more."""
+        self._handed_over = True
+        return {
+            "form": _FORM,
+            "groups": self.announces.groups.rows(),
+            "data": self.data.store.rows(),
+        }
+
+    def take_over(self, state: dict[str, Any], now: float) -> None:
+        """Begins with what `hand_over` returned; times are the same in all processes of a host.
+
+        A state of another form is left alone: what is in it is announced again within minutes.
+        """
+        if state["form"] != _FORM:
+            return
+        self.announces.groups.restore(state["groups"])
+        self.data.store.restore(state["data"])
+
     def handle_timer(self, now: float) -> None:
         """Tells the other shards what is new here, and forgets what is too old."""
         self.announces.own_filter.handle_timer(now)
@@ -145,6 +186,8 @@ class OnionModule:
 
     def next_timer(self) -> float | None:
         """Returns when there is something to tell or to sweep: at once before the first time."""
+        if self._handed_over:
+            return None
         if self._next_sweep is None:
             return 0.0
         return min(self._next_sweep, self.announces.own_filter.next_timer())
@@ -157,6 +200,7 @@ class OnionModule:
         """Returns the sizes of what this shard keeps, for `ops`."""
         return {
             "announce_entries": len(self.announces.entries),
+            "announces_taken_over": self._restored,
             "group_chats": len(self.announces.groups),
             "data_entries": len(self.data.store),
             "shared_keys": len(self.shared),

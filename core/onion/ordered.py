@@ -1,6 +1,7 @@
 """An ordered set for bounded stores: cheap to add, to remove, and to ask for its greatest."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 Row = TypeVar("Row", int, tuple[float, bytes])
@@ -17,10 +18,13 @@ class OrderedRows(Generic[Row]):
 
     __slots__ = ("_blocks", "_count", "_greatest")
 
-    def __init__(self) -> None:
-        self._blocks: list[list[Row]] = []
-        self._greatest: list[Row] = []  # of each block
-        self._count = 0
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        """Begins with these rows, which may come in any order."""
+        first: list[Row] = sorted(rows)
+        starts = range(0, len(first), _BLOCK)
+        self._blocks: list[list[Row]] = [first[start : start + _BLOCK] for start in starts]
+        self._greatest: list[Row] = [block[-1] for block in self._blocks]
+        self._count = len(first)
 
     def add(self, row: Row) -> None:
         """Puts in a row that is not here yet."""

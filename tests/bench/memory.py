@@ -15,7 +15,7 @@ import psutil
 from core import endpoint as endpoints
 from core.crypto import KeyPair, SharedKeys
 from core.entropy import SystemEntropy
-from core.onion.announce_store import AnnounceStore, pack_entry
+from core.onion.announce_store import AnnounceStore
 from toxmesh.bench.ring import source_address
 from toxmesh.bench.scenarios import Outcome, Place
 
@@ -57,8 +57,8 @@ def _entries(count: int, ipv6: bool) -> Measured:
             source = endpoints.udp4(source_address(i % 60_000), 1024 + i % 60_000)
         # in a worker all parts of an entry are slices of one datagram: new objects
         since = i * LIFE_S / (2 * count)
-        entry = pack_entry(source, entropy.bytes(RETURN), entropy.bytes(32), since)
-        store.put(entropy.bytes(32), entry, since)
+        way, data_key = entropy.bytes(RETURN), entropy.bytes(32)
+        store.put(entropy.bytes(32), source, way, data_key, since)
     return len(store), rss() - before
 
 

@@ -1,5 +1,6 @@
 """Equality that does not notice a fault proves nothing: these are noticed in 5,000 packets."""
 
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -126,8 +127,10 @@ def _entries_live_long(patch: Patch) -> None:
 def _store_keeps_all(patch: Patch) -> None:
     right = AnnounceStore.__init__
 
-    def wrong(self: AnnounceStore, own_key: bytes, capacity: int) -> None:
-        right(self, own_key, capacity + 1)
+    def wrong(
+        self: AnnounceStore, own_key: bytes, capacity: int, memory: mmap.mmap | None
+    ) -> None:
+        right(self, own_key, capacity + 1, memory)
 
     patch.setattr(AnnounceStore, "__init__", wrong)
 

@@ -4,7 +4,7 @@ import pytest
 
 from core.endpoint import Endpoint, from_text, pack_ip_port
 from core.messages import NodeRow
-from core.onion.announce_store import LIFE_S, AnnounceStore, pack_entry
+from core.onion.announce_store import LIFE_S, AnnounceStore
 from tests.onion.client import AnnounceAnswer, Client
 from tests.onion.node import START, Node, address
 
@@ -219,7 +219,7 @@ def test_data_for_nobody_or_of_a_wrong_size_goes_nowhere() -> None:
 
 def put(store: AnnounceStore, key: bytes, now: float) -> bool:
     """Stores an entry whose contents do not matter."""
-    return bool(store.put(key, pack_entry(HOP, RETURN, bytes(32), now), now))
+    return bool(store.put(key, HOP, RETURN, bytes(32), now))
 
 
 def test_s20_a_full_store_keeps_the_nearest_and_lets_expired_ones_go_first() -> None:

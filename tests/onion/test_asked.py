@@ -8,7 +8,6 @@ from core.asking import CannotAnswer
 from core.endpoint import from_text, prefix_of, prefix_text
 from core.entropy import SeededEntropy
 from core.link.child import plain
-from core.onion.announce_store import pack_entry
 from core.onion.asked import MOST_CHATS, SAMPLE
 from core.onion.ordered import OrderedRows
 from tests.onion.client import group_announce
@@ -27,8 +26,7 @@ def full() -> Node:
     for number in range(ENTRIES):
         source = from_text(f"{1 + number % 2}.{number // 250 % 250}.{number % 250}.9", 33445)
         since = START + number * 0.001
-        entry = pack_entry(source, bytes(177), bytes(32), since)
-        announces.entries.put(entropy.bytes(32), entry, since)
+        announces.entries.put(entropy.bytes(32), source, bytes(177), bytes(32), since)
     for number in range(10_000):
         row = group_announce(entropy.bytes(32), b"\x02" + entropy.bytes(6))
         source = from_text(f"9.{number // 250}.{number % 250}.1", 33445)

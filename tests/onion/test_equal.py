@@ -17,7 +17,6 @@ from core.crypto import KeyPair, SharedKey
 from core.endpoint import from_text, pack_ip_port, udp6, unpack_ip_port
 from core.entropy import SeededEntropy
 from core.module import NodeOptions
-from core.onion.announce_store import pack_entry
 from core.onion.hops import REQUEST_PAYLOADS, RESPONSE_PAYLOADS
 from core.onion.targets import Targets
 from core.packets.announce import (
@@ -279,8 +278,7 @@ def test_data_is_passed_on_if_the_declared_packet_takes_it() -> None:
     asked = Asked(0x85)
     owner = asked.peers[0].public
     way = bytes(range(177))
-    entry = pack_entry(SOURCE, way, bytes(32), START)
-    asked.node.shards[0].announces.entries.put(owner, entry, START)
+    asked.node.shards[0].announces.entries.put(owner, SOURCE, way, bytes(32), START)
     taken = 0
     for _ in range(COUNT):
         packet = sample(DataToRouteRequest, asked.dice).encode()

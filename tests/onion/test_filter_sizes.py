@@ -7,7 +7,7 @@ from core.messages import AnnounceAsked, KeysStored
 from core.onion import OnionModule
 from core.onion.announce_filters import REBUILD_S, TELL_INTERVAL_S
 from core.onion.announce_store import LIFE_S as ENTRY_LIFE_S
-from core.onion.announce_store import Kept, pack_entry
+from core.onion.announce_store import Kept
 from tests.onion.test_announce import HOP
 from tests.onion.test_announce_filters import Town
 
@@ -16,8 +16,7 @@ def store(module: OnionModule, keys: Iterable[bytes], now: float) -> None:
     """Has a shard store keys in one turn, without the packets of an announce."""
     announces = module.announces
     for each in keys:
-        entry = pack_entry(HOP, bytes(177), bytes(32), now)
-        if announces.entries.put(each, entry, now) is Kept.NEW:
+        if announces.entries.put(each, HOP, bytes(177), bytes(32), now) is Kept.NEW:
             announces.own_filter.add(each)
 
 

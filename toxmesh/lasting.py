@@ -1,0 +1,35 @@
+"""Memory that belongs to a place of the node, whichever process fills that place."""
+
+import os
+
+from core.link import lasting
+from toxmesh.children import Child
+
+_ROLES = ("onion",)  # whose modules keep there what must survive a crash
+
+
+class Lasting:
+    """One piece of memory for each place that wants some, as long as the node runs."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, int] = {}
+
+    def of(self, row: Child) -> tuple[int, ...]:
+        """Returns the descriptor for a place, which stays ours, or nothing.
+
+        Where the system has none to give, the worker makes do without: what it keeps dies with it.
+        """
+        if row.role not in _ROLES:
+            return ()
+        if row.name not in self._made:
+            try:
+                self._made[row.name] = lasting.make()
+            except OSError:
+                return ()
+        return (self._made[row.name],)
+
+    def close(self) -> None:
+        """Lets go of all of it."""
+        for descriptor in self._made.values():
+            os.close(descriptor)
+        self._made.clear()
