@@ -77,6 +77,8 @@ ops = LazyGroup(
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
         "relay": "toxmesh.cli:relay",
+        "check": "ops.check:command",
+        "doctor": "toxmesh.commands.doctor:command",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",
