@@ -8,6 +8,7 @@ from broker.tcp_handover import Taken
 from core.asking import Events
 from core.link.descriptors import Channel
 from core.messages import Message
+from core.module import NodeOptions
 from core.slots import SlotTable
 
 Handler = Callable[[int, float], None]
@@ -102,6 +103,10 @@ class TcpSide(Protocol):
 
     def take_over(self, taken: Taken) -> int:
         """Goes on with the connections of the broker before; returns how many these are."""
+        ...
+
+    def follow(self, options: NodeOptions, now: float) -> None:
+        """Follows settings that were changed while the node runs."""
         ...
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:

@@ -16,15 +16,20 @@ class BootstrapInfo:
     """Answers requests within a budget per source prefix (/24 or /64)."""
 
     def __init__(self, version_number: int, motd: str, drops: Counter[str]) -> None:
+        self._head = bytes([KIND]) + version_number.to_bytes(4, "big")
+        self._drops = drops
+        self._second = 0
+        self._counts: dict[bytes, int] = {}
+        self.say(motd)
+
+    def say(self, motd: str) -> None:
+        """Answers with this message of the day from now on."""
         text = motd.encode()
         while len(text) >= MAX_MOTD:  # a character is dropped whole
             motd = motd[:-1]
             text = motd.encode()
         # The reference sends the text with its final NUL, and clients count on that.
-        self._answer = bytes([KIND]) + version_number.to_bytes(4, "big") + text + b"\0"
-        self._drops = drops
-        self._second = 0
-        self._counts: dict[bytes, int] = {}
+        self._answer = self._head + text + b"\0"
 
     def answer(self, size: int, source: Endpoint, now: float) -> bytes | None:
         """Returns the answer to a request of `size` bytes, or None if it gets none (counted)."""

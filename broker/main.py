@@ -24,7 +24,7 @@ from core.link import child, handover, logs
 from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
-from core.module import LocalError
+from core.module import LocalError, NodeOptions
 from core.slots import SlotTable
 from core.wire import WireError
 
@@ -53,9 +53,10 @@ class Broker:
         self._newest = start.generation  # the greatest generation that was announced
         self._early: list[batch.Frame] = []  # from workers that are announced in a moment
         self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
-        info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
+        self._options = start.options
+        self._info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
         sockets = list(zip(start.udp, start.families, strict=True))
-        self._udp = UdpSide(sockets, info, self.drops, start.dispatch == "kernel")
+        self._udp = UdpSide(sockets, self._info, self.drops, start.dispatch == "kernel")
         self._ready: dict[int, None] = {}  # sockets that have more than their share
         self._more_frames = False
         self._next_beat = 0.0
@@ -87,7 +88,7 @@ class Broker:
         from broker.tcp import RelayTcp
 
         listeners = [socket.socket(fileno=fd) for fd in self._start.tcp]
-        return RelayTcp(self, listeners, self._start.options)
+        return RelayTcp(self, listeners, self._options)
 
     # What the TCP side may do (BrokerHooks)
 
@@ -281,10 +282,19 @@ class Broker:
                 self._hand_over(Channel(socket.socket(fileno=note.descriptors[0])), now)
             elif self._tcp is not None:
                 self._tcp.handle_stop(now)
+        elif note.name == "settings":
+            self._follow(child.follow_settings(note), now)
         elif note.name == "exit":
             self._exit = True
         else:
             self._asked.hear(note, now)
+
+    def _follow(self, options: NodeOptions, now: float) -> None:
+        """Follows settings that were changed while the broker runs, as its successor would."""
+        self._options = options
+        self._info.say(options.motd)
+        if self._tcp is not None:
+            self._tcp.follow(options, now)
 
     # Replacement, planned
 

@@ -76,7 +76,7 @@ class RelayTcp(Mail):
         self.paused = False
         self.turn_frames = 0  # in commits since the sockets were looked at
         self.poll = select.epoll()
-        self.door = Door(self, listeners)
+        self.door = Door(self, listeners, options.draining)
         self._rest = Rest(self.limits)
         self._looks = tcp_asked.Looks(self)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
@@ -201,6 +201,12 @@ class RelayTcp(Mail):
             "shards": {number: work.snapshot() for number, work in self.works.items()},
             "counts": dict(self.counts),
         }
+
+    def follow(self, options: NodeOptions, now: float) -> None:
+        """Follows settings that were changed; who is connected already stays."""
+        self.limits = self.admission.limits = self.limits.following(options)
+        self.door.count_room()
+        self.door.drain(options.draining, now)
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
         """Answers an operator's question."""

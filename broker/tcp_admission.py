@@ -25,7 +25,7 @@ class Admission:
     """Connections by address, by prefix, and the unconfirmed ones in the order they came."""
 
     def __init__(self, limits: RelayLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._by_address: dict[bytes, int] = {}
         self._by_prefix: dict[bytes, int] = {}
         self._unconfirmed_by: dict[bytes, int] = {}
@@ -33,7 +33,7 @@ class Admission:
 
     def refusal(self, address: bytes, prefix: bytes) -> str | None:
         """Returns why a new connection is refused, or None."""
-        limits = self._limits
+        limits = self.limits
         count = self._by_address.get(address, 0)
         if limits.per_address and count >= limits.per_address:
             return "relay_per_address"
@@ -51,7 +51,7 @@ class Admission:
         self._by_prefix[prefix] = self._by_prefix.get(prefix, 0) + 1
         self._unconfirmed_by[address] = self._unconfirmed_by.get(address, 0) + 1
         self.unconfirmed[connection.serial] = connection
-        if self._limits.unconfirmed and len(self.unconfirmed) > self._limits.unconfirmed:
+        if self.limits.unconfirmed and len(self.unconfirmed) > self.limits.unconfirmed:
             return next(iter(self.unconfirmed.values()))
         return None
 

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from broker.tcp import RelayTcp
 
 _ACCEPTS_A_TURN = 64
+_BACKLOG = 1024  # as toxmesh.sockets has it
 _PAUSE_S = 0.5
 _SILENT_S = 5  # the kernel keeps a stream without a byte about so long before it is ours to keep
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Door:
-    """Lets streams in, as many as there may be."""
+    """Lets streams in, as many as there may be, but nobody while the node is drained."""
 
-    def __init__(self, tcp: "RelayTcp", listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, tcp: "RelayTcp", listeners: Sequence[socket.socket], draining: bool = False
+    ) -> None:
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self.accepting = False
+        self._draining = draining  # the listeners were shut then by the broker before
         self.room = 0
         self._tcp = tcp
         for listener in listeners:
@@ -68,13 +72,38 @@ class Door:
 
     def resume(self) -> None:
         """Accepts connections (again, after a pause)."""
-        if not self.accepting:
+        if not (self.accepting or self._draining):
             self.accepting = True
             for fd in self.listeners:
                 self._tcp.poll.register(fd, select.EPOLLIN)
 
+    def drain(self, draining: bool, now: float) -> None:
+        """Lets who connects be refused by the kernel from now on, or lets them in again."""
+        if draining == self._draining:
+            return
+        if draining:
+            for listener in self.listeners.values():  # who is through the kernel's door is a client
+                for _ in range(_BACKLOG // _ACCEPTS_A_TURN):
+                    self.accept(listener, now)
+            self._pause(now)
+            self._tcp.clocks.accept_at = None
+            self._draining = True
+            for listener in self.listeners.values():
+                listener.shutdown(socket.SHUT_RDWR)
+        else:
+            self._listen()
+            self._draining = False
+            self.resume()
+
+    def _listen(self) -> None:
+        """Opens what `drain` has shut; the address was kept meanwhile."""
+        for listener in self.listeners.values():
+            listener.listen(_BACKLOG)
+
     def close(self) -> None:
         """Closes the listeners for good."""
+        if self._draining:
+            self._listen()  # a service manager keeps its own descriptor of them, for the next node
         for fd, listener in self.listeners.items():
             if self.accepting:
                 self._tcp.poll.unregister(fd)

@@ -43,6 +43,7 @@ class NodeOptions:
     relay_unconfirmed_per_address: int = 32  # that have not sent a good frame yet
     bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()  # address, DHT public key
     saved_nodes: tuple[tuple[Endpoint, bytes], ...] = ()  # known when the node last stopped
+    draining: bool = False  # whether nobody new is taken, because the node is to be stopped
 
 
 @dataclass(slots=True)

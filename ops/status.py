@@ -104,6 +104,9 @@ def page(answer: dict[str, Any]) -> list[str]:
     ]
     for index, address in enumerate(addresses if isinstance(addresses, list) else []):
         lines.append(f"{'addresses' if index == 0 else '':<11}{screen.plain(address)}")
+    for row in _rows(node, "pending"):
+        name, now, then = (screen.plain(row.get(part)) for part in ("setting", "now", "then"))
+        lines.append(f"pending    {name} is {now}, and {then} when the node is started again")
     rows = ([{"name": "broker", **broker}] if broker else []) + _rows(answer, "workers")
     lines += ["", *screen.table([HEADS, *map(worker_line, rows)], left=2)]
     kinds = _table(totals, "kinds")

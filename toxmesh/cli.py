@@ -79,6 +79,7 @@ ops = LazyGroup(
         "relay": "toxmesh.cli:relay",
         "check": "ops.check:command",
         "doctor": "toxmesh.commands.doctor:command",
+        "reload": "ops.reload:command",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",

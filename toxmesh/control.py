@@ -9,6 +9,7 @@ Nobody at this door slows the node down: guests are few, what they may say and l
 bounded, and together they get a fiftieth of a core, of which who asked least is served first.
 """
 
+import grp
 import os
 import selectors
 import shutil
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from core.asking import BUSY, NOT_FOUND, TIMEOUT, USAGE, CannotAnswer
+from core.asking import BUSY, NOT_FOUND, REFUSED, TIMEOUT, USAGE, CannotAnswer
 
 VERSION = 1
 _MAX_GUESTS = 128
@@ -146,7 +147,7 @@ class ControlDoor:
         group: str = "",
         drops: Counter[str] | None = None,
     ) -> None:
-        """`group`: a group whose members may open the door as well. Raises LookupError, OSError."""
+        """`group`: a group whose members may open the door as well. Raises Refused, OSError."""
         self.drops: Counter[str] = Counter() if drops is None else drops
         self.on_wanted: Callable[[frozenset[str]], None] = lambda names: None
         """Called with the names of all events that somebody follows, when these change."""
@@ -157,7 +158,8 @@ class ControlDoor:
         self._wanted: frozenset[str] = frozenset()
         self._used = 0.0
         self._melted = time.monotonic()
-        self._socket = _listen(path, group)
+        self._socket = _listen(path)
+        self.give_to(group)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
     # Guests
@@ -391,6 +393,18 @@ class ControlDoor:
                 self.drops["control_idle"] += 1
                 self._leave(guest)
 
+    def give_to(self, group: str) -> None:
+        """Lets the members of a group open the door from now on, or (empty) this user alone.
+
+        Raises Refused where `group_problem` has something to say.
+        """
+        problem = group_problem(group)
+        if problem:
+            raise Refused(REFUSED, problem)
+        if group:
+            shutil.chown(self._path, group=group)
+        self._path.chmod(0o660 if group else 0o600)
+
     def close(self) -> None:
         """Shuts the door."""
         for guest in list(self._guests):
@@ -401,7 +415,23 @@ class ControlDoor:
         self._path.unlink(missing_ok=True)
 
 
-def _listen(path: Path, group: str) -> socket.socket:
+def group_problem(group: str) -> str:
+    """Says why this process cannot let a group in; empty if it can, or if there is no group."""
+    if not group:
+        return ""
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        return f"control_group: there is no group {group} on this machine"
+    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
+        return (
+            f"control_group: the user of this node is no member of {group}; make it one with:"
+            f" usermod -aG {group} USER, and start the node again"
+        )
+    return ""
+
+
+def _listen(path: Path) -> socket.socket:
     """Binds the door; a path that is too long is reached through its directory's descriptor."""
     path.unlink(missing_ok=True)
     row = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -417,9 +447,6 @@ def _listen(path: Path, group: str) -> socket.socket:
                 os.close(directory)
     finally:
         os.umask(before)
-    if group:
-        shutil.chown(path, group=group)
-        path.chmod(0o660)
     row.listen(_MAX_GUESTS)
     row.setblocking(False)
     return row

@@ -43,6 +43,12 @@ class FirstNodes:
         if names:
             threading.Thread(target=self._look_up_names, args=(names,), daemon=True).start()
 
+    def anew(self, wanted: Sequence[nodes.BootstrapNode]) -> "FirstNodes":
+        """Returns what looks up other nodes; what this one still finds is for nobody."""
+        other = FirstNodes(self._waker)
+        other.look_up(wanted)
+        return other
+
     def _look_up_names(self, names: list[nodes.BootstrapNode]) -> None:
         found, self._missing = nodes.resolve(names, _LOOK_UP_S)
         self._looked_up = found

@@ -5,6 +5,7 @@ Every mistake is reported at once, each with its place. Only the process that st
 """
 
 import difflib
+import grp
 import ipaddress
 import json
 import tomllib
@@ -93,6 +94,7 @@ class Model(BaseModel):
     relay_per_address: Limit = 64
     relay_per_prefix: Limit = 256
     http: StrictStr = "127.0.0.1:9745"
+    control_group: StrictStr = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     log_redact: StrictBool = False
@@ -174,6 +176,16 @@ class Model(BaseModel):
     def _http_is_an_address(cls, value: str) -> str:
         address = parse_http(value)
         return "" if address is None else str(address)
+
+    @field_validator("control_group")
+    @classmethod
+    def _control_group_is_there(cls, value: str) -> str:
+        if value:
+            try:
+                grp.getgrnam(value)
+            except (KeyError, ValueError):
+                raise ValueError(f"must be a group of this machine, not {value[:60]!r}") from None
+        return value
 
     @model_validator(mode="after")
     def _something_is_served(self) -> "Model":
@@ -480,6 +492,7 @@ def as_toml(loaded: Loaded) -> str:
         "dispatch": settings.dispatch,
         "brokers": settings.brokers,
         "http": settings.http or "off",
+        "control_group": settings.control_group,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
         "log_redact": settings.log_redact,

@@ -29,6 +29,8 @@ HELP: dict[str, str] = {
     "relay_per_address": "TCP connections from one address. 0: no limit.",
     "relay_per_prefix": "TCP connections from one IPv4 /24 or IPv6 /64. 0: no limit.",
     "http": "ADDRESS:PORT of metrics, health checks and the status page, or `off`.",
+    "control_group": "Group whose members may ask and change the running node, as its own user may."
+    " Empty: nobody else.",
     "log_level": "Least important messages that are logged.",
     "log_format": "How log lines look: text, or one JSON object a line. `auto`: with priorities for"
     " the journal, text on a terminal, else JSON.",

@@ -88,6 +88,8 @@ def report(node: "Supervisor") -> dict[str, Any]:
             "state_dir": str(node.settings.state_dir),
             "dispatch": node.dispatch,
             "http": node.web.place,
+            "pending": node.reloads.report(),
+            "reloads": {"good": node.reloads.good, "bad": node.reloads.bad},
             "cpu_s": round(time.process_time(), 3),
         },
         "broker": rows[0],

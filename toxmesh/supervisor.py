@@ -31,12 +31,13 @@ from core.wire import WireError
 from toxmesh import __version__, activation, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State, Totals
-from toxmesh.control import ControlDoor
+from toxmesh.control import ControlDoor, Refused
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.followers import Followers
 from toxmesh.lasting import Lasting
 from toxmesh.logbook import SUPERVISOR, LogBook
 from toxmesh.notify import Notify
+from toxmesh.reload import Reloads, Reread
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
 
@@ -87,6 +88,7 @@ class Supervisor:
         saved_nodes: Nodes = (),
         save_nodes: Callable[[Nodes], object] | None = None,
         command: Callable[[str], children.Command] = children.command,
+        reread: Reread | None = None,
     ) -> None:
         self.settings = settings
         self.keys = keys
@@ -115,6 +117,7 @@ class Supervisor:
         self.swaps = Swaps(self)
         self.followers = Followers(self)
         self.event = self.followers.event
+        self.reloads = Reloads(self, reread)
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
@@ -178,11 +181,11 @@ class Supervisor:
         return EXIT_GOOD
 
     def _take_signals(self) -> None:
-        """SIGTERM and SIGINT ask for the stop; SIGHUP is kept for reload and changes nothing."""
+        """SIGTERM and SIGINT ask for the stop, SIGHUP for the settings to be read again."""
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, lambda number, frame: self.reloads.ask())
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_asked = True
@@ -247,6 +250,7 @@ class Supervisor:
                     self.tell(row, "bootstrap", self.first_nodes.body())
         self.notify.turn(now, self.children)
         self.log_book.turn(now)
+        self.reloads.turn()
         self.swaps.turn(now)
         self.followers.turn(now)
         self.asker.expire(now)
@@ -267,7 +271,7 @@ class Supervisor:
             started=self.started,
             secret=self.keys.secret.reveal(),
             master=self._master,
-            options=self._options(row),
+            options=self.options(row),
             families=bound.families(),
             version_number=version_number(__version__),
             unix_offset=self.started_wall - self.started,
@@ -325,7 +329,7 @@ class Supervisor:
             tuple(lane for _, lane in inputs),
         )
 
-    def _options(self, row: Child) -> NodeOptions:
+    def options(self, row: Child) -> NodeOptions:
         """Returns what the modules of a child are told; nodes are for dht.0 alone."""
         families = self.bound.families()
         table = row.role == "dht" and row.shard == 0
@@ -482,6 +486,7 @@ def run(
     save_nodes: Callable[[Nodes], object] | None = None,
     on_ready: OnReady | None = None,
     command: Callable[[str], children.Command] = children.command,
+    reread: Reread | None = None,
 ) -> int:
     """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
     logs.start_logging(settings.log_level, settings.log_format, SUPERVISOR, settings.log_redact)
@@ -493,9 +498,9 @@ def run(
         print(f"toxmesh: {error}", file=sys.stderr)
         return error.code
     try:
-        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command)
-    except sockets.BindError as error:
+        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command, reread)
+    except (sockets.BindError, Refused) as error:
         bound.close()
         print(f"toxmesh: {error}", file=sys.stderr)
-        return error.code
+        return error.code if isinstance(error, sockets.BindError) else EXIT_FAILED
     return node.run(on_ready)

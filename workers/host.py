@@ -366,6 +366,11 @@ class Host:
             self._stop_by = time.monotonic() + _STOP_S
             if self._handle_stop is not None:
                 self._guard("stop", 0, self._handle_stop, time.monotonic())
+        elif note.name == "settings":
+            self.context.options = child.follow_settings(note)
+            follow = self._optional("handle_options")
+            if follow is not None:
+                self._guard("options", 0, follow, time.monotonic())
         elif note.name == "exit":
             self._exit = 0
         else:

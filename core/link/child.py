@@ -32,6 +32,11 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(part) for part in value) if isinstance(value, list) else value
 
 
+def _options(body: dict[str, Any]) -> NodeOptions:
+    """Returns options that travelled as plain data."""
+    return NodeOptions(**{name: _frozen(value) for name, value in body.items()})
+
+
 @dataclass(frozen=True)
 class Start:
     """The supervisor's first words to a child."""
@@ -83,12 +88,12 @@ class Start:
         read = sent + len(body["lanes"])
         counted = read + body.pop("in_hand_count")
         kept = counted + body.pop("lasting_count")
-        options = {name: _frozen(value) for name, value in body.pop("options").items()}
+        options = _options(body.pop("options"))
         body["families"] = tuple(body["families"])
         body["lanes"] = _frozen(body["lanes"])
         body["log_passing"] = _frozen(body["log_passing"])
         return cls(
-            options=NodeOptions(**options),
+            options=options,
             udp=note.descriptors[:sent],
             inputs=note.descriptors[sent:read],
             in_hand=note.descriptors[read:counted],
@@ -140,6 +145,13 @@ class Topology(NamedTuple):
         }
         peers = [Peer(*row) for row in body["peers"]]
         return cls(slots, {(peer.role, peer.shard): peer for peer in peers})
+
+
+def follow_settings(note: Note) -> NodeOptions:
+    """Takes a note `settings`, which comes when they changed: logs as it says, at the level that
+    this process has, and returns the options that its modules are to follow."""
+    logs.change(str(note.body["log_format"]), bool(note.body["log_redact"]))
+    return _options(note.body["options"])
 
 
 def rss() -> int:

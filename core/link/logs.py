@@ -185,6 +185,11 @@ class Log(logging.Handler):
         self.until: float | None = None
         """When it does so; None: the level does not pass."""
 
+    def change(self, style: str, redacted: bool) -> None:
+        """Changes how lines look from now on, and whether addresses are taken out of them."""
+        self._look = _LOOKS[style]
+        self._redacted = redacted
+
     def emit(self, record: logging.LogRecord) -> None:
         """Says a record, or counts it."""
         now = self._clock()
@@ -265,6 +270,13 @@ def start_logging(level: str, style: str, process: str = "", redacted: bool = Fa
     root.handlers[:] = [log]
     root.setLevel(level.upper())
     return log
+
+
+def change(style: str, redacted: bool) -> None:
+    """Changes how the lines of this process look from now on; `style`: one of FORMATS."""
+    log = current()
+    if log is not None:
+        log.change(look(style, sys.stderr, os.environ), redacted)
 
 
 def current() -> Log | None:

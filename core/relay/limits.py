@@ -1,6 +1,6 @@
 """Sizes and times of the relay protocol, and the limits an operator may set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.module import NodeOptions
 
@@ -49,7 +49,12 @@ class RelayLimits:
     @classmethod
     def of(cls, options: NodeOptions) -> "RelayLimits":
         """Returns the limits an operator has set."""
-        return cls(
+        return cls().following(options)
+
+    def following(self, options: NodeOptions) -> "RelayLimits":
+        """Returns these limits with those that an operator has set (now)."""
+        return replace(
+            self,
             connections=options.relay_connections,
             per_address=options.relay_per_address,
             per_prefix=options.relay_per_prefix,

@@ -78,6 +78,8 @@ def report(workers: int = 1, **changes: Any) -> dict[str, Any]:
             "dispatch": "kernel",
             "http": "127.0.0.1:9745",
             "cpu_s": 0.5,
+            "pending": [{"setting": "udp_port", "now": "1", "then": "2"}],
+            "reloads": {"good": 3, "bad": 1},
         },
         "broker": worker("broker"),
         "workers": [worker(name) for name in names],

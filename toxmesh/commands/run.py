@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,10 +109,12 @@ def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
         return error.code
     if new:
         click.echo(f"made new keys in {settings.state_dir / KEYS_FILE}", err=True)
-    return _serve(settings, pair)
+    return _serve(settings, pair, lambda: settings_file.load(config, flags).settings)
 
 
-def _serve(settings: "Settings", pair: "KeyPair") -> int:
+def _serve(
+    settings: "Settings", pair: "KeyPair", reread: Callable[[], "Settings"]
+) -> int:
     """Hands everything to the supervisor, which greets when the node listens."""
     from toxmesh import greeting, storage, supervisor
 
@@ -127,4 +129,5 @@ def _serve(settings: "Settings", pair: "KeyPair") -> int:
         saved_nodes=storage.load_nodes(settings.state_dir),
         save_nodes=lambda nodes: storage.save_nodes(settings.state_dir, nodes),
         on_ready=greet,
+        reread=reread,
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from toxmesh.control import Request
 from toxmesh.requests import (
     act,
+    change,
     logs,
     look,
     onion,
@@ -22,6 +23,7 @@ _GROUPS = (
     look,
     logs,
     act,
+    change,
     protocol,
     onion,
     relay,

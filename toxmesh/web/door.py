@@ -351,6 +351,15 @@ class WebDoor:
             self._selector.register(client.socket, events, self._served(client))
             self._handle(client, now)  # part of what it says may be here already
 
+    def move(self, address: Address | None, now: float) -> None:
+        """Listens somewhere else from now on, or (None) nowhere."""
+        self.close()
+        self._address = address
+        self._warned = False
+        self._retry_at = now
+        if address is not None:
+            self._listen(now)
+
     def close(self) -> None:
         """Shuts the door."""
         for client in list(self._clients):

@@ -117,6 +117,18 @@ class Metrics:
             "When the node started, in unix time.",
             _one(node["started_s"]),
         )
+        out.family(
+            "toxmesh_reloads_total",
+            "counter",
+            "How often the settings were read again; bad: with a mistake in them.",
+            _each("result", node["reloads"]),
+        )
+        out.family(
+            "toxmesh_settings_pending",
+            "gauge",
+            "Settings that were changed and wait for the node to be started again.",
+            _one(len(node["pending"])),
+        )
 
     @staticmethod
     def _packets(out: Exposition, totals: Mapping[str, Any]) -> None:
