@@ -41,7 +41,8 @@ class Asker:
         self._children = children
         self._tell = tell
         self._clock = clock
-        self._number = 0
+        self.number = 0
+        """Of the last question: answers that come after an upgrade are for nobody."""
         self._open: dict[int, _Round] = {}
 
     def ask(self, who: str, what: str, args: dict[str, Any] | None = None) -> Later:
@@ -57,8 +58,8 @@ class Asker:
             raise Refused(NOT_FOUND, f"no {who[:60]} is up in this node; up are {names}")
         if len(self._open) >= _MOST_OPEN:
             raise Refused(BUSY, "too many questions are open; try again in a moment")
-        self._number += 1
-        number = self._number
+        self.number += 1
+        number = self.number
         question = self._open[number] = _Round(rows, self._clock() + _WAIT_S)
         for row in rows:
             self._tell(row, "ask", {"id": number, "what": what, "args": args or {}})

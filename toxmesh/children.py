@@ -5,8 +5,9 @@ import signal
 import site
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from core.link.child import Peer, Start
 from core.link.descriptors import Channel, ChannelClosed
 from core.link.in_hand import InHand
-from toxmesh import activation
+from toxmesh import __version__, activation
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
 QUIET_S = 1.6  # a heartbeat is late; if most are, it is the machine that halts
@@ -103,6 +104,21 @@ class Totals:
         self.sent: Counter[int] = Counter()
         self.drops: Counter[str] = Counter()
 
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "Totals":
+        """Reads what `to_body` made."""
+        result = cls()
+        result.add(dict(body))
+        return result
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns them as plain data, in the form of a heartbeat."""
+        return {
+            "received": list(self.received.items()),
+            "sent": list(self.sent.items()),
+            "drops": dict(self.drops),
+        }
+
     def add(self, body: dict[str, Any]) -> None:
         """Adds the counters of a heartbeat."""
         for kind, count in body.get("received", ()):
@@ -110,6 +126,24 @@ class Totals:
         for kind, count in body.get("sent", ()):
             self.sent[kind] += count
         self.drops.update(body.get("drops", {}))
+
+
+class _Adopted:
+    """A child process that the version before has started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def wait(self) -> int:
+        """Returns the exit code, as `subprocess.Popen` does."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def kill(self) -> None:
+        """Ends it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+_KEPT = ("pid", "path", "generation", "restarts", "spawned", "packets_per_s", "cpu_percent")
 
 
 class Child:
@@ -120,6 +154,7 @@ class Child:
         self.shard = shard
         self.name = role if role == "broker" and not shard else f"{role}.{shard}"
         self.core = core
+        self.version = __version__  # of toxmesh that it runs
         self.state = State.DOWN
         self.restarts = 0
         self.start_at = 0.0  # when to start it, monotonic
@@ -136,8 +171,38 @@ class Child:
         self.cpu_percent = 0.0
         self._beat_at = 0.0
         self._deaths = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | _Adopted | None = None
         self._in_hand = -1  # descriptor
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "Child":
+        """Goes on with a child that is up; raises OSError where there is no such process."""
+        row = cls(body["role"], body["shard"], body["core"])
+        for name in _KEPT:
+            setattr(row, name, body[name])
+        row.state = State.UP
+        row.version = body["version"]
+        row.beat = dict(body["beat"])
+        row.channel = Channel.from_body(body["channel"])
+        row._in_hand = body["in_hand"]["fd"]
+        row._deaths = body["deaths"]
+        row._process = _Adopted(row.pid)
+        row.pidfd = os.pidfd_open(row.pid)
+        row.heard = row._beat_at = time.monotonic()
+        return row
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns what the next version of the supervisor needs to go on with it; it is up."""
+        if self.channel is None:
+            raise ValueError(f"{self.name} is not up")
+        return {
+            **{name: getattr(self, name) for name in ("role", "shard", "core", *_KEPT)},
+            "version": self.version,
+            "beat": self.beat,
+            "channel": self.channel.to_body(),
+            "in_hand": {"fd": self._in_hand},
+            "deaths": self._deaths,
+        }
 
     def move(self, event: str) -> None:
         """Changes the state; an illegal move is a KeyError."""

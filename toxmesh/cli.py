@@ -83,6 +83,7 @@ ops = LazyGroup(
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",
+        "upgrade": "ops.upgrade:command",
     },
     "Ask a running node how it is.",
 )

@@ -146,8 +146,12 @@ class ControlDoor:
         requests: Mapping[str, Request],
         group: str = "",
         drops: Counter[str] | None = None,
+        descriptor: int = -1,
     ) -> None:
-        """`group`: a group whose members may open the door as well. Raises Refused, OSError."""
+        """`group`: a group whose members may open the door as well. Raises Refused, OSError.
+
+        `descriptor`: the listening socket that the version before has left in this process.
+        """
         self.drops: Counter[str] = Counter() if drops is None else drops
         self.on_wanted: Callable[[frozenset[str]], None] = lambda names: None
         """Called with the names of all events that somebody follows, when these change."""
@@ -158,7 +162,7 @@ class ControlDoor:
         self._wanted: frozenset[str] = frozenset()
         self._used = 0.0
         self._melted = time.monotonic()
-        self._socket = _listen(path)
+        self._socket = _listen(path) if descriptor < 0 else socket.socket(fileno=descriptor)
         self.give_to(group)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
@@ -267,6 +271,31 @@ class ControlDoor:
         if guest.following is not None:
             guest.following.left()
             self._count_wanted()
+
+    # Upgrades
+
+    @property
+    def descriptor(self) -> int:
+        """The listening socket's."""
+        return self._socket.fileno()
+
+    def leave_all_but(self, later: Later | None) -> int:
+        """Shows all guests out but the one who waits for `later`; returns its descriptor or -1."""
+        found = -1
+        for guest in list(self._guests):
+            if later is not None and guest.asked is later and not guest.waiting:
+                found = guest.connection.fileno()
+            else:
+                self._leave(guest)
+        return found
+
+    def adopt(self, descriptor: int, later: Later, now: float) -> None:
+        """Goes on with the guest who asked the version before, and waits for `later`."""
+        guest = Guest(socket.socket(fileno=descriptor), now)
+        guest.events = 0
+        guest.asked, guest.asked_at = later, now
+        self._guests.add(guest)
+        later.then(lambda done: self._answered(guest, done))
 
     # Requests
 

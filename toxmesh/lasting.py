@@ -1,6 +1,8 @@
 """Memory that belongs to a place of the node, whichever process fills that place."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from core.link import lasting
 from toxmesh.children import Child
@@ -13,6 +15,17 @@ class Lasting:
 
     def __init__(self) -> None:
         self._made: dict[str, int] = {}
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "Lasting":
+        """Goes on with what the version before has left in this process."""
+        result = cls()
+        result._made = {name: row["fd"] for name, row in body.items()}
+        return result
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns it as plain data, for a process image that has the descriptors too."""
+        return {name: {"fd": descriptor} for name, descriptor in self._made.items()}
 
     def of(self, row: Child) -> tuple[int, ...]:
         """Returns the descriptor for a place, which stays ours, or nothing.

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from core import endpoint
 from core.link import dispatch
@@ -45,6 +46,30 @@ class NodeSockets:
     """Several brokers: the sockets of each one but the first, in the order of `udp`."""
     spares: dict[socket.socket, list[socket.socket]] = field(default_factory=dict)
     """Handed over: further sockets of the same address as one of `udp`, in their group's order."""
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns all of them as plain data, for a process image that has the descriptors too."""
+        return {
+            "udp": _numbers(self.udp),
+            "tcp": _numbers(self.tcp),
+            "udp_port": self.udp_port,
+            "tcp_ports": list(self.tcp_ports),
+            "lanes": [[list(lane), _numbers(rows)] for lane, rows in self.lanes.items()],
+            "readers": [_numbers(rows) for rows in self.readers],
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "NodeSockets":
+        """Goes on with what `to_body` named."""
+        udp = _sockets(body["udp"])
+        return cls(
+            udp=udp,
+            tcp=_sockets(body["tcp"]),
+            udp_port=body["udp_port"],
+            tcp_ports=tuple(body["tcp_ports"]),
+            lanes={Lane(*lane): _sockets(rows) for lane, rows in body["lanes"]},
+            readers=[_sockets(rows) for rows in body["readers"]],
+        )
 
     def close(self) -> None:
         """Closes all of them."""
@@ -170,6 +195,14 @@ class NodeSockets:
             host, port = row.getsockname()[:2]
             texts.append(f"{name} {endpoint.to_text(endpoint.from_text(host, port))}")
         return texts
+
+
+def _numbers(rows: Iterable[socket.socket]) -> list[dict[str, int]]:
+    return [{"fd": row.fileno()} for row in rows]
+
+
+def _sockets(rows: Iterable[Mapping[str, int]]) -> list[socket.socket]:
+    return [socket.socket(fileno=row["fd"]) for row in rows]
 
 
 def _bind(

@@ -106,6 +106,16 @@ class StateDirectory:
         os.pwrite(handle, b"%d\n" % os.getpid(), 0)
         self._lock = handle
 
+    @property
+    def lock_descriptor(self) -> int:
+        """The open file that holds the lock; -1 without."""
+        return -1 if self._lock is None else self._lock
+
+    def keep_lock(self, descriptor: int) -> None:
+        """Goes on with the lock that the version before has left in this process."""
+        os.set_inheritable(descriptor, False)
+        self._lock = descriptor
+
     def unlock(self) -> None:
         """Lets another node have the directory; the file stays, for its name is what is locked."""
         if self._lock is not None:

@@ -7,49 +7,41 @@ that is silent for three seconds is killed first; every change of who is up is a
 
 import logging
 import os
-import secrets
 import selectors
 import shutil
 import signal
 import socket
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from core.crypto import KEY_SIZE, KeyPair
+from core.crypto import KeyPair
 from core.endpoint import Endpoint
-from core.link import logs
 from core.link.child import Start, Topology
 from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
-from core.slots import SlotTable
 from core.wire import WireError
-from toxmesh import __version__, activation, children, requests, sockets, surroundings, web
+from toxmesh import __version__, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
-from toxmesh.children import Child, State, Totals
-from toxmesh.control import ControlDoor, Refused
+from toxmesh.children import Child, State
+from toxmesh.control import ControlDoor
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.followers import Followers
-from toxmesh.lasting import Lasting
-from toxmesh.logbook import SUPERVISOR, LogBook
+from toxmesh.life import Life, Nodes, take_signals
+from toxmesh.logbook import LogBook
 from toxmesh.notify import Notify
 from toxmesh.reload import Reloads, Reread
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
+from toxmesh.upgrade import Upgrade
 
-Nodes = Sequence[tuple[Endpoint, bytes]]
 OnReady = Callable[[Sequence[str], int, Sequence[int]], None]
 """on_ready(addresses, UDP port, TCP ports): called when the node listens."""
 
 EXIT_GOOD, EXIT_FAILED = 0, 2
 
 _TICK_S = 0.25
-_PATH_LIMIT = 107  # bytes of a unix socket's path (sockaddr_un: 108 with the NUL)
-_NAME_ROOM = 24  # bytes for /relay.63.1234567890
 _FAILED_STARTS = 4  # deaths of one child before the node listens: it will not get better
 _STOP_S = 1.4  # for the broker, and then for the workers, to finish what they have in hand
 _EXIT_S = 1.0
@@ -64,19 +56,6 @@ def version_number(version: str) -> int:
     return _VERSION_LEAD + major * 1_000_000 + minor * 1_000 + patch
 
 
-def _run_directory(state_dir: Path) -> Path:
-    """Makes the 0700 directory for the sockets between processes, where their names fit."""
-    path = (state_dir / "run").absolute()
-    if len(os.fsencode(path)) + _NAME_ROOM <= _PATH_LIMIT:
-        shutil.rmtree(path, ignore_errors=True)  # left by a node that was killed; the lock is ours
-        path.mkdir(mode=0o700, parents=True)
-        return path
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base is None or len(os.fsencode(base)) + _NAME_ROOM + 18 > _PATH_LIMIT:
-        base = "/tmp"  # mkdtemp makes a fresh 0700 directory in it
-    return Path(tempfile.mkdtemp(prefix="toxmesh-", dir=base))
-
-
 class Supervisor:
     """One running node."""
 
@@ -85,50 +64,50 @@ class Supervisor:
         settings: Settings,
         keys: KeyPair,
         bound: sockets.NodeSockets,
-        saved_nodes: Nodes = (),
+        life: Life,
         save_nodes: Callable[[Nodes], object] | None = None,
         command: Callable[[str], children.Command] = children.command,
         reread: Reread | None = None,
     ) -> None:
+        """`life`: new, or what the version before has left in this process."""
         self.settings = settings
         self.keys = keys
         self.bound = bound
-        self.started = time.monotonic()
-        self.started_wall = time.time()
-        self.totals = Totals()
-        self.lasting = Lasting()
+        self.life = life
+        self.started = life.started
+        self.started_wall = life.started_wall
+        self.totals = life.totals
+        self.slots = life.slots
+        self.lasting = life.lasting
         self.stopping = False
         self._command = command
         self._save_nodes = save_nodes
-        self._nodes = tuple(saved_nodes)
-        self._master = secrets.token_bytes(KEY_SIZE)
-        self._generation = 0
-        self._counts = {role: count for role, count in settings.workers.items() if count}
-        self.slots = {role: SlotTable.even(count) for role, count in self._counts.items()}
-        self.dispatch = self._choose_dispatch()
-        self.children = self._make_children()
-        self._run_dir = _run_directory(settings.state_dir)
-        self._selector = selectors.DefaultSelector()
+        self.dispatch = life.dispatch = life.dispatch or self._choose_dispatch()
+        self.children = list(life.children) or self._make_children()
+        self.selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         for end in (self._wake, self._waker):
             end.setblocking(False)
-        self._selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
+        self.selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
         self.swaps = Swaps(self)
         self.followers = Followers(self)
         self.event = self.followers.event
         self.reloads = Reloads(self, reread)
         self.asker = Asker(self.children, self.tell, time.monotonic)
+        self.asker.number = life.asked
         self.door = ControlDoor(
             settings.state_dir / "control.sock",
-            self._selector,
+            self.selector,
             requests.all_of(self),
             settings.control_group,
             self.totals.drops,
+            life.door,
         )
         self.door.on_wanted = self.followers.follow
         self.log_book = LogBook(self)
-        self.web = web.open_door(self, self._selector)
+        self.web = web.open_door(self, self.selector, life.web)
+        self.upgrade = Upgrade(self)
         self._stop_asked = False
         self._failed = ""
         self.listening = False
@@ -152,7 +131,8 @@ class Supervisor:
     def _make_children(self) -> list[Child]:
         """Makes the places of the node, each with a core of its own where there are enough."""
         places = [("broker", shard) for shard in range(1 + len(self.bound.readers))]
-        places += [(role, shard) for role, count in self._counts.items() for shard in range(count)]
+        workers = self.settings.workers.items()
+        places += [(role, shard) for role, count in workers for shard in range(count)]
         cores = sorted(os.sched_getaffinity(0))
         pinned = not self.settings.dev and len(cores) >= len(places)
         return [
@@ -165,6 +145,8 @@ class Supervisor:
     def run(self, on_ready: OnReady | None = None) -> int:
         """Runs the node until a signal asks it to stop, and returns the exit code."""
         self._take_signals()
+        if self.life.version_before:
+            self._go_on()
         try:
             self.first_nodes.look_up(self.settings.bootstrap)
             while not self._stop_asked and not self._failed:
@@ -186,6 +168,15 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, lambda number, frame: self.reloads.ask())
+        take_signals()
+
+    def _go_on(self) -> None:
+        """Goes on where the version before has stopped."""
+        self.listening = True
+        for row in self.children:
+            self._attend(row)
+            self.tell(row, "follow", {"names": []})  # who followed was shown out
+        self.upgrade.go_on(time.monotonic())
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._stop_asked = True
@@ -213,13 +204,13 @@ class Supervisor:
                 row.reap(time.monotonic())
         self.door.close()
         self.web.close()
-        self._selector.close()
+        self.selector.close()
         self._wake.close()
         self._waker.close()
         self.bound.close()
         self.lasting.close()
         self.notify.close()
-        shutil.rmtree(self._run_dir, ignore_errors=True)
+        shutil.rmtree(self.life.run_dir, ignore_errors=True)
 
     # One turn
 
@@ -233,7 +224,7 @@ class Supervisor:
         for row in self.children:
             if row.state is State.DOWN and not self.stopping:
                 until = min(until, row.start_at)
-        for key, _ in self._selector.select(max(0.0, until - now)):
+        for key, _ in self.selector.select(max(0.0, until - now)):
             key.data(time.monotonic())
         now = time.monotonic()
         if now - self._last_turn > 2.0:  # this process was halted, so nobody could be heard
@@ -253,28 +244,29 @@ class Supervisor:
         self.reloads.turn()
         self.swaps.turn(now)
         self.followers.turn(now)
+        self.upgrade.turn(now)
         self.asker.expire(now)
         self.door.expire(now)
         self.web.expire(now)
 
     def spawn(self, row: Child, now: float, successor: bool = False) -> None:
         """Starts the process of a place."""
-        self._generation += 1
-        bound = self.bound
+        life, bound = self.life, self.bound
+        life.generation += 1
         udp, inputs, lanes = self._udp_of(row)
         start = Start(
             name=row.name,
             role=row.role,
             shard=row.shard,
-            generation=self._generation,
-            path=str(self._run_dir / f"{row.name}.{self._generation}"),
-            started=self.started,
+            generation=life.generation,
+            path=str(life.run_dir / f"{row.name}.{life.generation}"),
+            started=life.started,
             secret=self.keys.secret.reveal(),
-            master=self._master,
+            master=life.master,
             options=self.options(row),
             families=bound.families(),
             version_number=version_number(__version__),
-            unix_offset=self.started_wall - self.started,
+            unix_offset=life.started_wall - life.started,
             log_level=self.log_book.level_of(row.name),
             log_passing=self.log_book.passing(row.name, now),
             log_format=self.settings.log_format,
@@ -297,9 +289,13 @@ class Supervisor:
             else:
                 self._failed = f"{row.name} cannot be started: {error}"
             return
+        self._attend(row)
+
+    def _attend(self, row: Child) -> None:
+        """Listens to a child, and looks at whether it lives."""
         assert row.channel is not None
-        self._selector.register(row.channel.fileno(), selectors.EVENT_READ, self._hears(row))
-        self._selector.register(row.pidfd, selectors.EVENT_READ, self._sees_end(row))
+        self.selector.register(row.channel.fileno(), selectors.EVENT_READ, self._hears(row))
+        self.selector.register(row.pidfd, selectors.EVENT_READ, self._sees_end(row))
 
     def _udp_of(
         self, row: Child
@@ -346,7 +342,7 @@ class Supervisor:
             relay_per_prefix=self.settings.relay_per_prefix,
             relay_unconfirmed_per_address=(self.settings.relay_per_address + 1) // 2,
             bootstrap=self.first_nodes.found if table else (),
-            saved_nodes=self._nodes if table else (),
+            saved_nodes=self.life.nodes if table else (),
         )
 
     # What children say
@@ -359,7 +355,7 @@ class Supervisor:
                 for note in row.channel.receive():
                     self._note(row, note, now)
             except ChannelClosed:
-                self._selector.unregister(row.channel.fileno())
+                self.selector.unregister(row.channel.fileno())
                 if row.state is not State.STOPPED:  # that one is on its way out
                     row.kill()  # it cannot be told anything any more
             except WireError as error:
@@ -401,8 +397,8 @@ class Supervisor:
                     for note in row.channel.receive():
                         self._note(row, note, now)
                 with suppress(KeyError, ValueError):
-                    self._selector.unregister(row.channel.fileno())
-            self._selector.unregister(row.pidfd)
+                    self.selector.unregister(row.channel.fileno())
+            self.selector.unregister(row.pidfd)
             self.totals.add(row.beat)
             lost = row.lost()
             if lost:
@@ -446,7 +442,7 @@ class Supervisor:
         """Keeps the nodes that dht.0 knows, for its successor and for the next start."""
         rows = tuple((Endpoint(bytes(row[0])), bytes(row[1])) for row in body.get("nodes", ()))
         if rows:
-            self._nodes = rows
+            self.life.nodes = rows
             if self._save_nodes is not None:
                 self._save_nodes(rows)
 
@@ -477,30 +473,3 @@ class Supervisor:
         end = time.monotonic() + seconds
         while not done() and time.monotonic() < end:
             self._turn()
-
-
-def run(
-    settings: Settings,
-    keys: KeyPair,
-    saved_nodes: Nodes = (),
-    save_nodes: Callable[[Nodes], object] | None = None,
-    on_ready: OnReady | None = None,
-    command: Callable[[str], children.Command] = children.command,
-    reread: Reread | None = None,
-) -> int:
-    """Runs a node until it is told to stop; returns the exit code of `toxmesh run`."""
-    logs.start_logging(settings.log_level, settings.log_format, SUPERVISOR, settings.log_redact)
-    surroundings.raise_limits()
-    try:
-        places = (settings.listen, settings.udp_port, settings.tcp_ports)
-        bound = sockets.bind(*places, activation.inherited())
-    except (activation.ActivationError, sockets.BindError) as error:
-        print(f"toxmesh: {error}", file=sys.stderr)
-        return error.code
-    try:
-        node = Supervisor(settings, keys, bound, saved_nodes, save_nodes, command, reread)
-    except (sockets.BindError, Refused) as error:
-        bound.close()
-        print(f"toxmesh: {error}", file=sys.stderr)
-        return error.code if isinstance(error, sockets.BindError) else EXIT_FAILED
-    return node.run(on_ready)

@@ -8,6 +8,7 @@ the stream tells either side that the other is gone.
 import array
 import socket
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from core import batch
@@ -49,6 +50,22 @@ class Channel:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         return cls(ours), theirs
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> "Channel":
+        """Goes on with an end that another process image has left (`to_body`)."""
+        channel = cls(socket.socket(fileno=body["fd"]))
+        channel._received += body["received"]
+        channel._descriptors.extend(row["fd"] for row in body["descriptors"])
+        return channel
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns what the next process image needs to go on; nothing may wait to be sent."""
+        return {
+            "fd": self._socket.fileno(),
+            "received": bytes(self._received),
+            "descriptors": [{"fd": fd} for fd in self._descriptors],
+        }
 
     def fileno(self) -> int:
         """Returns the descriptor to poll."""

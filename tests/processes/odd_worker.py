@@ -85,7 +85,9 @@ def command(role: str) -> list[str]:
 
 def run(state_dir: str, port: str, dispatch: str) -> int:
     """Runs a node of two odd workers."""
-    from toxmesh import supervisor
+    from core.link import logs
+    from toxmesh import sockets, supervisor, surroundings
+    from toxmesh.life import Life
     from toxmesh.settings import Settings
 
     Path(state_dir).mkdir(exist_ok=True)
@@ -100,7 +102,11 @@ def run(state_dir: str, port: str, dispatch: str) -> int:
         dev=True,
     )
     keys = KeyPair.generate(SystemEntropy())
-    return supervisor.run(settings, keys, command=command)
+    surroundings.raise_limits()
+    logs.start_logging(settings.log_level, settings.log_format)
+    bound = sockets.bind(settings.listen, settings.udp_port, settings.tcp_ports)
+    life = Life.new(settings)
+    return supervisor.Supervisor(settings, keys, bound, life, command=command).run()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from core.entropy import SystemEntropy
 from tests.processes.node import free_port
 from toxmesh import children, sockets, supervisor
 from toxmesh.children import MOVES, Child, State
+from toxmesh.life import Life, run_directory
 from toxmesh.settings import Settings
 
 
@@ -152,7 +153,7 @@ def test_each_process_has_a_core_of_its_own_where_there_are_enough(
         monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(count)))
         settings = Settings(state_dir=tmp_path, workers=workers)
         keys = KeyPair.generate(SystemEntropy())
-        node = supervisor.Supervisor(settings, keys, sockets.NodeSockets())
+        node = supervisor.Supervisor(settings, keys, sockets.NodeSockets(), Life.new(settings))
         rows = [child.core for child in node.children]
         node._clean_up()
         return rows
@@ -167,7 +168,11 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
     settings = Settings(state_dir=tmp_path, workers={"dht": 1})
     keys = KeyPair.generate(SystemEntropy())
     node = supervisor.Supervisor(
-        settings, keys, sockets.NodeSockets(), command=lambda role: ["/bin/true"]
+        settings,
+        keys,
+        sockets.NodeSockets(),
+        Life.new(settings),
+        command=lambda role: ["/bin/true"],
     )
     row = node.children[0]
     before = len(os.listdir("/proc/self/fd"))
@@ -200,7 +205,7 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
     with monkeypatch.context() as patch:
         patch.setattr("subprocess.Popen", die_at_once)
         patch.setattr("os.pidfd_open", lambda pid: os.open("/dev/null", os.O_RDONLY))
-        patch.setattr(node._selector, "register", lambda *row: None)
+        patch.setattr(node.selector, "register", lambda *row: None)
         node.spawn(row, 102.0)
     assert row.alive
     assert row.reap(102.0) == 0
@@ -210,7 +215,7 @@ def test_a_running_node_outlives_a_system_without_room_for_a_new_process(
 def test_a_run_directory_whose_names_would_not_fit_lies_elsewhere(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
-    place = supervisor._run_directory(deep)
+    place = run_directory(deep)
     assert deep not in place.parents
     assert place.stat().st_mode & 0o777 == 0o700
     place.rmdir()

@@ -1,9 +1,10 @@
 """`toxmesh run`: prepare settings, state directory, keys and known nodes, then run the node."""
 
+import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,11 @@ from toxmesh.commands import STATE_DIR_HELP, DirectoryPath, complain
 
 if TYPE_CHECKING:
     from core.crypto import KeyPair
+    from toxmesh.life import Life, Nodes
+    from toxmesh.reload import Reread
     from toxmesh.settings import Settings
+    from toxmesh.sockets import NodeSockets
+    from toxmesh.supervisor import Supervisor
 
 
 @click.command("run")
@@ -63,34 +68,79 @@ def command(
     the next free port up to 33545) and joins the network by a shipped list of nodes. When it
     listens it prints one line on stdout: ready udp=PORT tcp=PORT[,PORT] key=HEX.
     """
+    from toxmesh import life
+
+    flags = {
+        "dev": dev or None,
+        "listen": listen,
+        "udp_port": udp_port,
+        "tcp_ports": tcp_port,
+        "state_dir": state_dir,
+        "bootstrap": bootstrap,
+        "lan_discovery": False if no_lan_discovery else None,
+        "motd": motd,
+        "http": http,
+        "workers": workers,
+        "dispatch": dispatch,
+        "brokers": brokers,
+    }
+    if life.PROBE in os.environ or life.VARIABLE in os.environ:
+        return _go_on(config, flags)
     with ExitStack() as stack:
         stack.callback(os.umask, os.umask(0o077))
-        if dev and state_dir is None:
-            state_dir = Path(tempfile.mkdtemp(prefix="toxmesh-dev-"))
-            stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-        flags = {
-            "dev": dev or None,
-            "listen": listen,
-            "udp_port": udp_port,
-            "tcp_ports": tcp_port,
-            "state_dir": state_dir,
-            "bootstrap": bootstrap,
-            "lan_discovery": False if no_lan_discovery else None,
-            "motd": motd,
-            "http": http,
-            "workers": workers,
-            "dispatch": dispatch,
-            "brokers": brokers,
-        }
-        return _run(config, flags, stack)
+        throw_away = dev and state_dir is None
+        if throw_away:
+            flags["state_dir"] = path = Path(tempfile.mkdtemp(prefix="toxmesh-dev-"))
+            stack.callback(shutil.rmtree, path, ignore_errors=True)
+        return _run(config, flags, stack, throw_away)
 
 
-def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
+def _go_on(config: Path | None, flags: dict[str, Any]) -> int:
+    """Goes on with the node that the version before has left, or says whether that is possible."""
+    from toxmesh import life, storage, upgrade
+
+    probed = life.PROBE in os.environ
+    try:
+        state = life.given(life.PROBE if probed else life.VARIABLE)
+    except life.StateError as error:
+        complain(str(error))
+        return 3
+    if probed:
+        importlib.import_module("broker.main")
+        importlib.import_module("workers.host")
+        click.echo(upgrade.probe_says())
+        return 0
+    with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))
+        path = state.settings.state_dir
+        if state.throw_away:
+            flags["state_dir"] = path
+            stack.callback(shutil.rmtree, path, ignore_errors=True)
+        directory = storage.StateDirectory(path)
+        directory.keep_lock(state.lock)
+        stack.callback(directory.unlock)
+        _prepare(state.settings)
+        parts = (state.settings, state.keys(), state.bound(), state.life())
+        return _node(*parts, _reread(config, flags)).run()
+
+
+def _reread(config: Path | None, flags: dict[str, Any]) -> "Reread":
+    """Returns what reads the settings again as they are written at that time."""
+    from toxmesh import settings_file
+
+    return lambda: settings_file.load(config, flags).settings
+
+
+def _run(
+    config: Path | None, flags: dict[str, Any], stack: ExitStack, throw_away: bool
+) -> int:
     from ops.paths import KEYS_FILE
     from toxmesh import keys, settings_file, storage
+    from toxmesh.life import Life
 
+    reread = _reread(config, flags)
     try:
-        settings = settings_file.load(config, flags).settings
+        settings = reread()
     except settings_file.SettingsError as error:
         for problem in error.problems:
             complain(str(problem))
@@ -109,25 +159,61 @@ def _run(config: Path | None, flags: dict[str, Any], stack: ExitStack) -> int:
         return error.code
     if new:
         click.echo(f"made new keys in {settings.state_dir / KEYS_FILE}", err=True)
-    return _serve(settings, pair, lambda: settings_file.load(config, flags).settings)
+    nodes = storage.load_nodes(settings.state_dir)
+    life = Life.new(settings, nodes, directory.lock_descriptor, throw_away)
+    stack.callback(shutil.rmtree, life.run_dir, ignore_errors=True)
+    return _serve(settings, pair, life, reread)
 
 
-def _serve(
-    settings: "Settings", pair: "KeyPair", reread: Callable[[], "Settings"]
-) -> int:
+def _serve(settings: "Settings", pair: "KeyPair", life: "Life", reread: "Reread") -> int:
     """Hands everything to the supervisor, which greets when the node listens."""
-    from toxmesh import greeting, storage, supervisor
+    from toxmesh import activation, greeting, sockets
+    from toxmesh.control import Refused
 
     def greet(addresses: Sequence[str], udp_port: int, tcp_ports: Sequence[int]) -> None:
         own = greeting.own_addresses()
         for line in greeting.lines(settings, pair.public, addresses, udp_port, tcp_ports, own):
             click.echo(line, err=True)
 
-    return supervisor.run(
-        settings,
-        pair,
-        saved_nodes=storage.load_nodes(settings.state_dir),
-        save_nodes=lambda nodes: storage.save_nodes(settings.state_dir, nodes),
-        on_ready=greet,
-        reread=reread,
-    )
+    _prepare(settings)
+    try:
+        places = (settings.listen, settings.udp_port, settings.tcp_ports)
+        bound = sockets.bind(*places, activation.inherited())
+    except (activation.ActivationError, sockets.BindError) as error:
+        complain(str(error))
+        return error.code
+    try:
+        node = _node(settings, pair, bound, life, reread)
+    except (sockets.BindError, Refused) as error:
+        bound.close()
+        complain(str(error))
+        return error.code if isinstance(error, sockets.BindError) else 2
+    return node.run(greet)
+
+
+def _prepare(settings: "Settings") -> None:
+    """Starts the log, and allows as many descriptors as there may be."""
+    from core.link import logs
+    from toxmesh import surroundings
+    from toxmesh.logbook import SUPERVISOR
+
+    logs.start_logging(settings.log_level, settings.log_format, SUPERVISOR, settings.log_redact)
+    surroundings.raise_limits()
+
+
+def _node(
+    settings: "Settings",
+    pair: "KeyPair",
+    bound: "NodeSockets",
+    life: "Life",
+    reread: "Reread",
+) -> "Supervisor":
+    from toxmesh import storage
+    from toxmesh.supervisor import Supervisor
+
+    directory = settings.state_dir
+
+    def save(nodes: "Nodes") -> None:
+        storage.save_nodes(directory, nodes)
+
+    return Supervisor(settings, pair, bound, life, save, reread=reread)

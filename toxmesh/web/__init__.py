@@ -9,11 +9,17 @@ if TYPE_CHECKING:
     from toxmesh.web.door import WebDoor
 
 
-def open_door(node: "Supervisor", selector: selectors.BaseSelector) -> "WebDoor":
-    """Opens the web door of a node, where its settings want one."""
+def open_door(
+    node: "Supervisor", selector: selectors.BaseSelector, descriptor: int = -1
+) -> "WebDoor":
+    """Opens the web door of a node, where its settings want one.
+
+    `descriptor`: the listening socket that the version before has left.
+    """
     from toxmesh.web.address import parse
     from toxmesh.web.door import WebDoor
     from toxmesh.web.pages import Pages
 
     address = parse(node.settings.http)
-    return WebDoor(address, selector, Pages(node), node.totals.drops, time.monotonic())
+    drops = node.totals.drops
+    return WebDoor(address, selector, Pages(node), drops, time.monotonic(), descriptor)

@@ -71,7 +71,9 @@ class WebDoor:
         site: Site,
         drops: Counter[str],
         now: float,
+        descriptor: int = -1,
     ) -> None:
+        """`descriptor`: a listening socket that the version before has left in this process."""
         self._address = address
         self._selector = selector
         self._site = site
@@ -87,8 +89,16 @@ class WebDoor:
         self._check_at = now
         self._event_at = now
         self._retry_at = now
-        if address is not None:
+        if descriptor >= 0:
+            self._listener = socket.socket(fileno=descriptor)
+            self._watch_listener(True)
+        elif address is not None:
             self._listen(now)
+
+    @property
+    def descriptor(self) -> int:
+        """The listening socket's; -1 without."""
+        return -1 if self._listener is None else self._listener.fileno()
 
     @property
     def place(self) -> str:
