@@ -3,7 +3,8 @@
 #   make run [ARGS="--dev"]   start a node
 #   make test                 lint, types, import contracts, tests with coverage, wheel
 #   make test-slow            the tests that take minutes (CI's second stage)
-#   make lint | bench | wheel one part alone
+#   make lint | bench         one part alone
+#   make wheel | sdist | deb  what is installed elsewhere, in dist/ (docs/install.md)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test test-slow lint unit process peers wheel wheel-test bench clean
+.PHONY: run test test-slow lint unit process peers wheel sdist deb wheel-test bench clean
 .DEFAULT_GOAL := test
 
 run: $(VENV)/.run-stamp
@@ -47,6 +48,14 @@ peers: $(VENV)/.dev-stamp
 wheel: $(VENV)/.dev-stamp
 	@rm -rf dist build
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+sdist: $(VENV)/.dev-stamp
+	@mkdir -p dist && rm -f dist/toxmesh-*.tar.gz
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist .
+
+# For the Debian release of this machine, and its Python.
+deb: wheel
+	VENV=$(VENV) ops/debian/build dist/toxmesh-*.whl dist
 
 wheel-test: wheel
 	$(BIN)/python -m tests.packaging.check dist

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from ops import client
-from ops.paths import default_state_dir
+from ops.paths import running_state_dir
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -20,8 +20,9 @@ def state_dir(command: Command) -> Command:
         "--state-dir",
         type=click.Path(path_type=Path, readable=False),  # click would exit with 3, not with 5
         metavar="DIR",
-        callback=lambda context, parameter, value: value or default_state_dir(),
-        help="State directory of the node [$STATE_DIRECTORY, else ~/.local/state/toxmesh].",
+        callback=lambda context, parameter, value: value or running_state_dir(),
+        help="State directory of the node [$STATE_DIRECTORY, else ~/.local/state/toxmesh, else "
+        "/var/lib/toxmesh].",
     )
     return option(command)
 

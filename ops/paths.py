@@ -8,6 +8,8 @@ KEYS_FILE = "keys"
 NODES_FILE = "nodes.db"
 CONTROL_SOCKET = "control.sock"
 LOCK_FILE = "lock"
+SERVICE_STATE_DIR = Path("/var/lib/toxmesh")
+"""Of the system's service: ops/systemd/toxmesh.service, StateDirectory=."""
 
 
 def default_state_dir(environment: Mapping[str, str] | None = None) -> Path:
@@ -18,3 +20,13 @@ def default_state_dir(environment: Mapping[str, str] | None = None) -> Path:
     variables = os.environ if environment is None else environment
     given = variables.get("STATE_DIRECTORY", "").split(":")[0]
     return Path(given) if given else Path.home() / ".local" / "state" / "toxmesh"
+
+
+def running_state_dir(
+    environment: Mapping[str, str] | None = None, service: Path = SERVICE_STATE_DIR
+) -> Path:
+    """Returns where the node is that an operator means: this user's, else the system's service."""
+    variables = os.environ if environment is None else environment
+    own = default_state_dir(variables)
+    named = bool(variables.get("STATE_DIRECTORY"))
+    return service if not named and not own.is_dir() and service.is_dir() else own

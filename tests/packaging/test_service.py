@@ -83,6 +83,37 @@ def test_a_worker_that_hangs_is_replaced_without_a_missed_watchdog(tmp_path: Pat
         assert manager.stop()[0] == 0
 
 
+def children_of(pid: int) -> set[int]:
+    return {int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def feed(manager: Manager, times: int, patience_s: float) -> None:
+    for _ in range(times):
+        manager.wait_for("WATCHDOG=1", patience_s)
+
+
+@pytest.mark.slow
+def test_the_watchdog_goes_hungry_while_a_worker_cannot_be_brought_back(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with Manager(tmp_path, watchdog_s=2.0) as manager:
+        manager.start([*NODE, "--state-dir", str(state), "--tcp-port", "0"], folder=CHECKOUT)
+        manager.wait_for("READY=1")
+        manager.wait_for("WATCHDOG=1", 3.0)
+        assert manager.process is not None
+        node = manager.process.pid
+        known = children_of(node)
+        said = json.loads(spawn("ops", "status", "--json", "--state-dir", state).out)
+        (hung,) = (row["pid"] for row in said["workers"] if row["name"] == "dht.0")
+        os.kill(hung, signal.SIGSTOP)
+        successor = until(lambda: min(children_of(node) - known, default=0), 10.0)
+        os.kill(successor, signal.SIGSTOP)  # before it could say anything
+        with pytest.raises(AssertionError, match=r"no 'WATCHDOG=1' in 6\.0 s"):
+            feed(manager, 30, 6.0)  # systemd would have waited for 2 s
+        os.kill(successor, signal.SIGCONT)
+        manager.wait_for("WATCHDOG=1", 10.0)
+        assert manager.stop()[0] == 0
+
+
 def key_of(said: dict[str, object]) -> PublicKey:
     return PublicKey(bytes.fromhex(str(said["public_key"])))
 
