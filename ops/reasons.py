@@ -110,6 +110,7 @@ target_private | noise | a private address named by somebody outside
 announce_size | noise | an announce of a wrong size
 announce_not_opened | noise | an announce that no key of ours opens
 announce_store_full | store | 100,000 announces nearer to our key are kept
+announce_torn | death | an announce that a worker was writing when it was killed
 group_announce | noise | no valid announce of a group peer
 group_budget | flood | 256 chats were opened from one source prefix
 group_chats_full | store | 10,000 chats are kept

@@ -23,18 +23,6 @@ _HEADS = [
 ]  # fmt: skip
 
 
-def _bytes(value: object) -> str:
-    """Returns bytes as `17.3M`; `-` where nothing is known."""
-    if value is None:
-        return "-"
-    number = screen.number(value)
-    for unit in ("", "K", "M", "G"):
-        if number < 1024:
-            return f"{number:.0f}{unit}" if not unit else f"{number:.1f}{unit}"
-        number /= 1024
-    return f"{number:.1f}T"
-
-
 def _line(row: dict[str, Any], width: int = 64) -> list[str]:
     return [
         screen.plain(row.get("key"))[:width],
@@ -45,13 +33,13 @@ def _line(row: dict[str, Any], width: int = 64) -> list[str]:
         screen.span(row.get("seen_s")),
         screen.count(row.get("links_up")),
         screen.count(row.get("links_waiting")),
-        _bytes(row.get("queue_bytes")),
-        _bytes(row.get("bytes_in_per_s")),
-        _bytes(row.get("bytes_out_per_s")),
+        screen.short(row.get("queue_bytes")),
+        screen.short(row.get("bytes_in_per_s")),
+        screen.short(row.get("bytes_out_per_s")),
         screen.count(row.get("frames_in")),
         screen.count(row.get("frames_out")),
-        _bytes(row.get("bytes_in")),
-        _bytes(row.get("bytes_out")),
+        screen.short(row.get("bytes_in")),
+        screen.short(row.get("bytes_out")),
     ]
 
 

@@ -42,6 +42,18 @@ def size(value: object) -> str:
     return f"{number(value) / (1 << 20):.1f} MiB"
 
 
+def short(value: object) -> str:
+    """Returns bytes as `17.3M`; `-` where nothing is known."""
+    if value is None:
+        return "-"
+    found = number(value)
+    for unit in ("", "K", "M", "G"):
+        if found < 1024:
+            return f"{found:.0f}" if not unit else f"{found:.1f}{unit}"
+        found /= 1024
+    return f"{found:.1f}T"
+
+
 def span(value: object) -> str:
     """Returns seconds as `12 s`, `3 min 5 s`, `2 h 4 min` or `5 d 3 h`."""
     seconds = max(0, int(number(value)))

@@ -64,6 +64,9 @@ ops = LazyGroup(
     {
         "status": "ops.status:command",
         "workers": "ops.workers:command",
+        "top": "ops.top:command",
+        "stat": "ops.stat:command",
+        "watch": "ops.watch:command",
         "drops": "ops.drops:command",
         "queues": "ops.queues:command",
         "routes": "ops.routes:command",
