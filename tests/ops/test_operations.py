@@ -47,25 +47,35 @@ def _parts(command: str) -> list[str]:
     return [*parts, command]
 
 
+def check_call(line: int, words: list[str]) -> None:
+    """Fails for a command or an option that there is not."""
+    command: click.Command = cli.commands()
+    rest = words
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        found = command.get_command(click.Context(command), rest[0])
+        assert found is not None, f"line {line}: toxmesh {shlex.join(words)}"
+        command, rest = found, rest[1:]
+    known = {"--help"} | {name for row in command.params for name in row.opts}
+    for word in rest:
+        option = word.partition("=")[0]
+        if re.fullmatch(r"--?[a-z][a-z-]*", option):
+            assert option in known, f"line {line}: {option} of {command.name}"
+
+
 def test_every_command_and_option_of_the_page_exists() -> None:
     rows = calls()
     assert len(rows) > LEAST_TASKS
     for line, words in rows:
-        command: click.Command = cli.commands()
-        rest = words
-        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-            found = command.get_command(click.Context(command), rest[0])
-            assert found is not None, f"line {line}: toxmesh {shlex.join(words)}"
-            command, rest = found, rest[1:]
-        known = {"--help"} | {name for row in command.params for name in row.opts}
-        for word in rest:
-            option = word.partition("=")[0]
-            if re.fullmatch(r"--?[a-z][a-z-]*", option):
-                assert option in known, f"line {line}: {option} of {command.name}"
+        check_call(line, words)
 
 
-def test_the_readme_leads_there() -> None:
-    assert "(docs/operations.md)" in (CHECKOUT / "README.md").read_text("utf-8")
+def test_the_readme_leads_there_and_names_commands_that_exist() -> None:
+    text = (CHECKOUT / "README.md").read_text("utf-8")
+    assert "(docs/operations.md)" in text
+    rows = re.findall(r"`toxmesh ([^`]+)`", text)
+    assert len(rows) > 10
+    for row in rows:
+        check_call(0, row.split())
 
 
 @pytest.mark.slow

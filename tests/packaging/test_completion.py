@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.shell_completion import get_completion_class
 
 from tests.cli.commands import CHECKOUT, call
 from tests.packaging.terminal import Terminal
 from tests.packaging.tools import Tool, needed
+from toxmesh import cli
+from toxmesh.commands.completion import SHELLS, VARIABLE
 
 pytestmark = pytest.mark.process
 
@@ -21,6 +26,13 @@ LINES = (
     ("toxmesh run --disp\t", r"toxmesh run --dispatch "),
     ("toxmesh run --dispatch ke\t", r"toxmesh run --dispatch kernel "),
     ("toxmesh config check settings-of\t", r"toxmesh config check settings-of-mine\.toml "),
+    ("toxmesh ops dht div\t", r"toxmesh ops dht diversity "),
+    ("toxmesh ops announces fi\t", r"toxmesh ops announces find "),
+    ("toxmesh ops relay ki\t", r"toxmesh ops relay kick "),
+    ("toxmesh ops check onio\t", r"toxmesh ops check onion "),
+    ("toxmesh ops check ping x --nag\t", r"toxmesh ops check ping x --nagios "),
+    ("toxmesh ops doctor --config settings-of\t", r"doctor --config settings-of-mine\.toml "),
+    ("toxmesh ops log level dht.0 deb\t", r"toxmesh ops log level dht\.0 debug "),
 )
 
 
@@ -94,6 +106,37 @@ def test_zsh_completes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     variables = {**environment(place, zsh), "ZDOTDIR": str(place)}
     with Terminal([str(zsh.path), "-d", "-i"], variables, place) as terminal:
         complete(terminal, "ready> ")
+
+
+def words(command: click.Command, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yields each command line that names a command or one of its long options, and no more."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield (*names, name)
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from words(child, (*names, name))
+        return
+    for parameter in command.params:
+        for option in parameter.opts:
+            if isinstance(parameter, click.Option) and option.startswith("--"):
+                yield (*names, option)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_command_and_option_is_completed(shell: str) -> None:
+    """As the shells' scripts ask for it, without the shells: in this process, so that it is all."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    completer = kind(cli.commands(), {}, "toxmesh", VARIABLE)
+    rows = list(words(cli.commands(), ()))
+    assert len(rows) > 100
+    for row in rows:
+        found = completer.get_completions(list(row[:-1]), row[-1][:-1])
+        assert row[-1] in [item.value for item in found], row
+        (exact,) = (item for item in found if item.value == row[-1])
+        assert row[-1] in completer.format_completion(exact)
 
 
 def folders(tool: Tool, pattern: str) -> list[Path]:

@@ -141,10 +141,10 @@ def command(node: str, rate: float | None, tolerance: float, **others: Any) -> i
     """Put load on a Tox node and show its answers a second, latency and CPU time.
 
     The loads: ping, nodes, onion 0x80-0x82 and 0x8c-0x8e, announce search and store, data to
-    route, ping 2000/s (latency), first contact (keys never seen), relay handshake, relay frames.
-    A node on loopback is meant: it gets made-up clients from many addresses of 127.0.0.0/8, as
-    many requests as it answers, and announces that it keeps for five minutes. Ctrl-C ends the run
-    with what was measured. docs/bench.md explains all rows and the JSON file.
+    route, ping 2000/s (latency), first contact (keys never seen), relay handshake, relay 1400 B
+    and 100 B (frames). A node on loopback is meant: it gets made-up clients from many addresses of
+    127.0.0.0/8, as many requests as it answers, and announces that it keeps for five minutes.
+    Ctrl-C ends the run with what was measured. docs/bench.md explains all rows and the JSON file.
 
     Exit codes: 0 measured, 1 a figure is worse than in the run compared with, 2 stopped early or a
     load had no good answers, 3 usage, 4 the node does not answer, 5 permission.
