@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 LINES = (
     ("toxmesh ver\t", r"toxmesh version "),
     ("toxmesh ops statu\t", r"toxmesh ops status "),
-    ("toxmesh ops st\t\t", r"(?s)toxmesh ops st.*atus"),
+    ("toxmesh ops d\t\t", r"(?s)toxmesh ops d.*doctor"),
     ("toxmesh run --disp\t", r"toxmesh run --dispatch "),
     ("toxmesh run --dispatch ke\t", r"toxmesh run --dispatch kernel "),
     ("toxmesh config check settings-of\t", r"toxmesh config check settings-of-mine\.toml "),
