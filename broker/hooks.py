@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from broker.tcp_handover import Taken
 from core.asking import Events
+from core.bans import Bans, News
 from core.link.descriptors import Channel
 from core.messages import Message
 from core.module import NodeOptions
@@ -22,6 +23,8 @@ class BrokerHooks(Protocol):
     """What was refused or given up, by reason."""
     events: Events
     """What operators may follow."""
+    bans: Bans
+    """Whom the operator has shut out."""
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
         """Calls `handler` whenever one of `events` is ready (level-triggered)."""
@@ -111,6 +114,10 @@ class TcpSide(Protocol):
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
         """Answers an operator's question with plain data; raises CannotAnswer."""
+        ...
+
+    def handle_bans(self, news: News, now: float) -> None:
+        """Learns whom the operator has shut out just now."""
         ...
 
     def snapshot(self) -> dict[str, Any]:

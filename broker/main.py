@@ -57,6 +57,7 @@ class Broker:
         self._info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
         sockets = list(zip(start.udp, start.families, strict=True))
         self._udp = UdpSide(sockets, self._info, self.drops, start.dispatch == "kernel")
+        self.bans = self._udp.bans
         self._ready: dict[int, None] = {}  # sockets that have more than their share
         self._more_frames = False
         self._next_beat = 0.0
@@ -286,6 +287,10 @@ class Broker:
             self._follow(child.follow_settings(note), now)
         elif note.name == "exit":
             self._exit = True
+        elif note.name == "bans":
+            news = self.bans.learn(note.body)
+            if self._tcp is not None:
+                self._tcp.handle_bans(news, now)
         else:
             self._asked.hear(note, now)
 

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from broker import tcp_asked, tcp_handover
+from broker import tcp_asked, tcp_bans, tcp_handover
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
@@ -23,6 +23,7 @@ from broker.tcp_door import Door
 from broker.tcp_mail import Mail
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
+from core.bans import News
 from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
 from core.link.descriptors import Channel
@@ -79,6 +80,7 @@ class RelayTcp(Mail):
         self.door = Door(self, listeners, options.draining)
         self._rest = Rest(self.limits)
         self._looks = tcp_asked.Looks(self)
+        self._sweep = tcp_bans.Sweep(self)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
@@ -154,6 +156,7 @@ class RelayTcp(Mail):
                 self._worker_gone(work, now)
                 self._worker_here(work, now)
         self.clocks.run(self, now)
+        self._sweep.run(now)
         self._bury(now)
         self.pump(now)
 
@@ -161,6 +164,8 @@ class RelayTcp(Mail):
         """Returns when handle_timer wants to be called next."""
         if self.paused:
             return None
+        if self._sweep:
+            return 0.0
         when = self.clocks.next(self)
         rest = self._rest.until
         if rest is not None and (when is None or rest < when):
@@ -190,17 +195,7 @@ class RelayTcp(Mail):
 
     def snapshot(self) -> dict[str, Any]:
         """Returns counts for the operator."""
-        # Asked once a second: only those that are few are looked at one by one.
-        states = Counter(row.state for row in self.admission.unconfirmed.values())
-        states[CONFIRMED] = len(self.directory)
-        return {
-            "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
-            "clients": len(self.directory),
-            "full": len(self.full),
-            "accepting": self.door.accepting,
-            "shards": {number: work.snapshot() for number, work in self.works.items()},
-            "counts": dict(self.counts),
-        }
+        return tcp_asked.snapshot(self)
 
     def follow(self, options: NodeOptions, now: float) -> None:
         """Follows settings that were changed; who is connected already stays."""
@@ -211,6 +206,10 @@ class RelayTcp(Mail):
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
         """Answers an operator's question."""
         return self._looks.answer(what, args, now)
+
+    def handle_bans(self, news: News, now: float) -> None:
+        """Closes the connections of those who were shut out just now."""
+        self._sweep.begin(news, now)
 
     # Workers
 
@@ -290,7 +289,7 @@ class RelayTcp(Mail):
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
         address, prefix = ip_of(source), prefix_of(source)
-        reason = self.admission.refusal(address, prefix)
+        reason = self.admission.refusal(address, prefix) or self._sweep.refusal(source)
         if reason is not None:
             self.drops[reason] += 1
             stream.close()
@@ -335,7 +334,9 @@ class RelayTcp(Mail):
 
     def take_over(self, taken: tcp_handover.Taken) -> int:
         """Goes on with the connections of the broker before; returns how many these are."""
-        return taken.restore(self)
+        count = taken.restore(self)
+        self._sweep.begin_all()
+        return count
 
     def hold(self, shard: int, held: bool) -> None:
         """Gives a worker nothing for now (or again), because it is being replaced."""
@@ -367,6 +368,9 @@ class RelayTcp(Mail):
             self.close(connection, "relay_no_shard", now)
             return
         connection.key = key
+        if key in self.hooks.bans.keys:
+            self.close(connection, tcp_bans.BY_KEY, now)
+            return
         connection.shard = shard
         connection.state = GREETED
         connection.flying = True

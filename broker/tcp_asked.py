@@ -7,6 +7,7 @@ and between two of them packets have their turn. Who asks goes on until the walk
 import heapq
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -319,6 +320,21 @@ class Looks:
             "links_up": up,
             "links_waiting": waiting,
         }
+
+
+def snapshot(tcp: "RelayTcp") -> dict[str, Any]:
+    """Returns counts of all connections, clients and shards."""
+    # Asked once a second: only those that are few are looked at one by one.
+    states = Counter(row.state for row in tcp.admission.unconfirmed.values())
+    states[CONFIRMED] = len(tcp.directory)
+    return {
+        "connections": {state.name.lower(): states[state] for state in list(State)[:-1]},
+        "clients": len(tcp.directory),
+        "full": len(tcp.full),
+        "accepting": tcp.door.accepting,
+        "shards": {number: work.snapshot() for number, work in tcp.works.items()},
+        "counts": dict(tcp.counts),
+    }
 
 
 def _link_rows(client: Client) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from broker.info import KIND as INFO
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
 from broker.routes import Row, Target, compile_rows
+from core.bans import Bans
 from core.endpoint import Endpoint
 from core.link.mmsg import Receiver, Sender, Tap, receiver, sender
 from core.slots import SlotTable
@@ -36,6 +37,7 @@ class UdpSide:
         self.packets = 0
         self.tap: Tap | None = None
         """Who looks on at what is read here, if somebody does."""
+        self.bans = Bans()
         self._drops = drops
         self._info = info
         self._kernel = kernel
@@ -67,6 +69,8 @@ class UdpSide:
             packets, sources = receiver.receive()
             if self.tap is not None:
                 self.tap(packets, sources)
+            if self.bans.prefixes:
+                packets, sources = self.bans.admit(packets, sources, self._drops)
             self._sort(index, packets, sources, now)
             if not receiver.full:
                 return False

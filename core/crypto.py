@@ -8,7 +8,7 @@ bindings at import, and these take over where it does not give the same bytes.
 import hashlib
 import hmac
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple, NewType
 
 import nacl.bindings
@@ -44,6 +44,10 @@ LOW_ORDER = frozenset(
 
 class KeyMiss(Exception):
     """The sender's combined key is not at hand, and is not to be computed now: no error."""
+
+
+class KeyBanned(Exception):
+    """The sender's key is one that the operator has banned: its packet is refused."""
 
 
 class SecretKey:
@@ -352,13 +356,15 @@ class SharedKeys:
     default would miss each time (46 us instead of 13 per request; `tests.bench --keys 100000`).
     """
 
-    __slots__ = ("_half", "_old", "_secret", "_young", "deferring", "hits", "misses")
+    __slots__ = ("_half", "_old", "_secret", "_young", "banned", "deferring", "hits", "misses")
 
     def __init__(self, secret: SecretKey, capacity: int = 250_000) -> None:
         self._secret = secret
         self._half = max(1, capacity // 2)
         self._young: dict[bytes, SharedKey] = {}
         self._old: dict[bytes, SharedKey] = {}
+        self.banned: Container[bytes] = ()
+        """Keys that are never at hand (`core.bans`)."""
         self.deferring = False
         """Whether `sender` leaves new keys for later: set while a batch of datagrams is handled."""
         self.hits = 0
@@ -370,25 +376,28 @@ class SharedKeys:
         """Returns the combined key with a packet's sender, or None for a key of low order.
 
         To be asked before the packet has any effect: while `deferring`, a key that is not at hand
-        raises KeyMiss, and the whole packet is given again when its key's turn has come.
+        raises KeyMiss, and the whole packet is given again when its key's turn has come. A banned
+        key raises KeyBanned.
         """
         shared = self._young.get(public)
         if shared is not None:
             self.hits += 1
             return shared
+        if public in self.banned:
+            raise KeyBanned
         if self.deferring and public not in self._old and public not in LOW_ORDER:
             raise KeyMiss
         return self.get(public)
 
     def get(self, public: bytes) -> SharedKey | None:
-        """Returns the combined key with `public`, or None for a key of low order."""
+        """Returns the combined key with `public`, or None for one of low order or a banned one."""
         shared = self._young.get(public)
         if shared is not None:
             self.hits += 1
             return shared
         shared = self._old.pop(public, None)
         if shared is None:
-            if public in LOW_ORDER:
+            if public in LOW_ORDER or public in self.banned:
                 return None
             self.misses += 1
             shared = precompute(self._secret, public)
@@ -401,6 +410,11 @@ class SharedKeys:
             self._young = {}
         self._young[public] = shared
         return shared
+
+    def forget(self, public: bytes) -> None:
+        """Lets go of one key."""
+        self._young.pop(public, None)
+        self._old.pop(public, None)
 
     def known(self, public: bytes) -> SharedKey | None:
         """Returns the combined key if it is at hand, without any curve arithmetic."""

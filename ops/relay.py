@@ -8,6 +8,7 @@ import click
 
 from ops import client as door
 from ops import options, screen
+from ops.durations import DURATION
 
 _SORTS = (
     "since", "oldest", "seen", "silent", "rate", "frames", "bytes", "queue", "links", "address",
@@ -154,18 +155,21 @@ def links(state: str | None, limit: int, state_dir: Path, as_json: bool) -> int:
 
 @click.command("kick")
 @click.argument("key")
-@click.option("--reason", default="", metavar="TEXT", help="For the node's log.")
+@click.option("--for", "seconds", type=DURATION, help="Refuse this key for so long: 90s, 15m, 2h.")
+@click.option("--reason", default="", metavar="TEXT", help="For the log and the list of bans.")
 @options.state_dir
 @options.as_json
 @options.says_why
-def kick(key: str, reason: str, state_dir: Path, as_json: bool) -> int:
-    """Close the connections of a client.
+def kick(key: str, seconds: float | None, reason: str, state_dir: Path, as_json: bool) -> int:
+    """Close the connections of a client; with --for refuse its key until then.
 
     A client that is only kicked comes back within seconds: stock clients connect again.
 
-    Exit codes: 0 done, 1 no such client is connected, 2 refused, 4 no node answers.
+    Exit codes: 0 done, 1 no such client is connected (and no --for), 2 refused, 4 no node answers.
     """
     args: dict[str, Any] = {"key": key, "reason": reason}
+    if seconds is not None:
+        args["seconds"] = seconds
     answer = door.ask(state_dir, "relay kick", args)
     if as_json:
         options.print_json(answer)
@@ -173,5 +177,9 @@ def kick(key: str, reason: str, state_dir: Path, as_json: bool) -> int:
     where = ", ".join(answer["addresses"])
     text = f"closed {answer['closed']} connection{'s' * (answer['closed'] != 1)} of {answer['key']}"
     text += f" ({where})" if where else ""
+    if seconds is not None:
+        text += f"; the key is refused for {screen.span(seconds)}"
     click.echo(text)
+    if not answer["kept"]:
+        click.echo("toxmesh: the ban could not be written; a restart forgets it", err=True)
     return 0

@@ -11,9 +11,9 @@ import orjson
 
 from ops import client, options, repeat, screen
 
-EVENTS = ("worker", "node", "log", "relay", "dht", "drops")
+EVENTS = ("worker", "node", "log", "relay", "dht", "ban", "drops")
 """Names that the node knows; it refuses others itself."""
-_USUAL = ("worker", "node", "relay", "drops")
+_USUAL = ("worker", "node", "relay", "ban", "drops")
 
 Data = dict[str, Any]
 
@@ -62,6 +62,13 @@ def _log(data: Data) -> str:
     return f"{' '.join(words)}: {_get(data, 'message')}"
 
 
+def _ban(data: Data) -> str:
+    said = {"added": "is banned", "removed": "is let in again", "over": "is let in: time is over"}
+    note = _get(data, "note")
+    what = said.get(_get(data, "change"), _get(data, "change"))
+    return f"{_get(data, 'ban')} {what}" + (f" ({note})" if note else "")
+
+
 def _drops(data: Data) -> str:
     drops = data.get("drops")
     rows = drops.items() if isinstance(drops, dict) else ()
@@ -77,7 +84,8 @@ def _other(data: Data) -> str:
 
 
 _SAID: dict[str, Callable[[Data], str]] = {
-    "worker": _worker, "node": _node, "relay": _relay, "dht": _dht, "log": _log, "drops": _drops,
+    "worker": _worker, "node": _node, "relay": _relay, "dht": _dht, "log": _log, "ban": _ban,
+    "drops": _drops,
     "lost": _lost,
 }  # fmt: skip
 
@@ -105,7 +113,8 @@ def command(events: tuple[str, ...], count: int, state_dir: Path, as_json: bool)
 
     EVENT is one of: worker (processes that come, go or are replaced), node (its state), relay
     (clients that come and go, and why), dht (changes of the close list), drops (those of each
-    second, by reason), log (each record). Without any: worker, node, relay and drops.
+    second, by reason), ban (who is shut out or let in), log (each record). Without any: worker,
+    node, relay, ban and drops.
 
     Exit codes: 0 good, 3 no such event, 4 no node answers (any more), 5 permission.
     """

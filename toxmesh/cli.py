@@ -83,6 +83,7 @@ ops = LazyGroup(
         "check": "ops.check:command",
         "doctor": "toxmesh.commands.doctor:command",
         "reload": "ops.reload:command",
+        "ban": "toxmesh.cli:ban",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",
@@ -121,6 +122,12 @@ relay = LazyGroup(
         "kick": "ops.relay:kick",
     },
     "Look at the clients of the relay, and close their connections.",
+)
+
+ban = LazyGroup(
+    "ban",
+    {"add": "ops.ban:add", "list": "ops.ban:show", "remove": "ops.ban:remove"},
+    "Shut out prefixes of addresses and keys, everywhere in the node.",
 )
 
 worker = LazyGroup(

@@ -32,6 +32,7 @@ from toxmesh.life import Life, Nodes, take_signals
 from toxmesh.logbook import LogBook
 from toxmesh.notify import Notify
 from toxmesh.reload import Reloads, Reread
+from toxmesh.rules import Rules
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
 from toxmesh.upgrade import Upgrade
@@ -106,6 +107,7 @@ class Supervisor:
         )
         self.door.on_wanted = self.followers.follow
         self.log_book = LogBook(self)
+        self.rules = Rules(self)
         self.web = web.open_door(self, self.selector, life.web)
         self.upgrade = Upgrade(self)
         self._stop_asked = False
@@ -242,6 +244,7 @@ class Supervisor:
         self.notify.turn(now, self.children)
         self.log_book.turn(now)
         self.reloads.turn()
+        self.rules.turn(now)
         self.swaps.turn(now)
         self.followers.turn(now)
         self.upgrade.turn(now)
@@ -289,6 +292,7 @@ class Supervisor:
             else:
                 self._failed = f"{row.name} cannot be started: {error}"
             return
+        self.rules.greet(row)
         self._attend(row)
 
     def _attend(self, row: Child) -> None:

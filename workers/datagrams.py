@@ -10,7 +10,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from core.crypto import KeyMiss, SharedKeys
+from core.bans import Bans
+from core.crypto import KeyBanned, KeyMiss, SharedKeys
 from core.endpoint import Endpoint
 from core.link.dispatch import Lane
 from core.link.in_hand import InHand
@@ -58,6 +59,7 @@ class Datagrams:
         self.batches = [0] * (BATCH_WIDTHS + 1)
         """How many batches there were, by the bits of their size: 0, 1, 2-3, 4-7 ... 64."""
         self.misses = Misses(out.drops)
+        self.bans = Bans(keys)
         self.tap: Tap | None = None
         """Who looks on at what is read here, if somebody does."""
         self._out = out
@@ -94,11 +96,13 @@ class Datagrams:
         counts = self.kinds_received
         for _ in range(_BATCHES_A_TURN):
             packets, sources = reader.receive()
+            if self.tap is not None:
+                self.tap(packets, sources)
+            if self.bans.prefixes:
+                packets, sources = self.bans.admit(packets, sources, self._out.drops)
             count = len(packets)
             self.packets += count
             self.batches[count.bit_length()] += 1
-            if self.tap is not None:
-                self.tap(packets, sources)
             for packet in packets:
                 counts[packet[0]] += 1
             self._say_in_hand(count)
@@ -138,6 +142,8 @@ class Datagrams:
                 handlers[packet[0]](packet, source, now)
             except KeyMiss:
                 self.misses.put(socket, source, packet)
+            except KeyBanned:
+                out.drops["banned:key"] += 1
             except WireError as error:
                 out.drops[f"wire:{error.packet}"] += 1
             except ProtocolViolation as error:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import zmq
 
 from core import batch
+from core.crypto import KeyBanned
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
 from core.link import child, handover, lasting, logs
@@ -278,6 +279,8 @@ class Host:
         """Calls the module and counts what it raises, as for datagrams."""
         try:
             call(*arguments)
+        except KeyBanned:
+            self.out.drops["banned:key"] += 1
         except WireError as error:
             self.out.drops[f"wire:{error.packet}"] += 1
         except ProtocolViolation as error:
@@ -373,6 +376,8 @@ class Host:
                 self._guard("options", 0, follow, time.monotonic())
         elif note.name == "exit":
             self._exit = 0
+        elif note.name == "bans":
+            self.datagrams.bans.learn(note.body)
         else:
             self.out.begin(-1)
             self._asked.hear(note, time.monotonic())

@@ -10,6 +10,7 @@ from broker.tcp import RelayTcp
 from broker.tcp_connection import Connection
 from core import batch
 from core.asking import Events
+from core.bans import Bans
 from core.crypto import KeyPair, SharedKeys
 from core.endpoint import Endpoint, from_text
 from core.entropy import SeededEntropy
@@ -29,6 +30,7 @@ class Hooks:
     def __init__(self, shards: int) -> None:
         self.drops: Counter[str] = Counter()
         self.events = Events()
+        self.bans = Bans()
         self.handlers: dict[int, Handler] = {}
         self.table = SlotTable.even(shards)
         self.paused: set[int] = set()

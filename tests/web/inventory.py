@@ -89,6 +89,8 @@ _ASKING = {"get", "getattr", "_optional"}
 _NO_REASONS_IN = {  # names of settings, requests, columns and groups
     "toxmesh/web/metrics.py",
     "toxmesh/migrate.py",
+    "toxmesh/reload.py",
+    "toxmesh/settings_file.py",
 }
 
 

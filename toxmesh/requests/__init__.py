@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from toxmesh.control import Request
 from toxmesh.requests import (
     act,
+    bans,
     change,
     logs,
     look,
@@ -18,17 +19,7 @@ from toxmesh.requests import (
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (
-    see,
-    look,
-    logs,
-    act,
-    change,
-    protocol,
-    onion,
-    relay,
-    report,
-)
+_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from core.asking import NOT_FOUND, CannotAnswer, key_of, text_of
+from toxmesh.bans import MOST_NOTE, What
 from toxmesh.control import Later, Request
+from toxmesh.requests import bans
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
@@ -81,18 +83,26 @@ def client(node: "Supervisor", args: dict[str, Any]) -> Later:
 def kick(node: "Supervisor", args: dict[str, Any]) -> Later:
     """Closes the connections of a key."""
     key = key_of(args)
-    reason = text_of(args, "reason", "")
+    reason = text_of(args, "reason", "", MOST_NOTE)
+    seconds = bans.seconds_of(args)
+    whats = [What(key, -1)] if seconds is not None else []
+    bans.check(node, whats, force=False)
 
     def done(answers: dict[str, Any]) -> dict[str, Any]:
         closed = answers[_BROKER]["closed"]
-        if not closed:
+        if not closed and not whats:
             text = f"no client {key.hex().upper()} is connected; nothing was closed"
             raise CannotAnswer(NOT_FOUND, text)
         return {
             "key": key.hex().upper(),
             "closed": closed,
             "addresses": answers[_BROKER]["addresses"],
+            "until": made[0].until if made else None,
+            "kept": kept,
         }
 
     question = {"key": key.hex(), "reason": reason}
-    return node.asker.ask(_BROKER, "relay kick", question).map(done)
+    later = node.asker.ask(_BROKER, "relay kick", question)
+    made = bans.new(whats, seconds, reason)
+    kept = node.rules.ban(made) if made else True  # the broker hears of it behind the question
+    return later.map(done)
