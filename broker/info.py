@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from core import endpoint
+from core import endpoint, services
 from core.endpoint import Endpoint
 
 KIND = 0xF0
@@ -20,6 +20,8 @@ class BootstrapInfo:
         self._drops = drops
         self._second = 0
         self._counts: dict[bytes, int] = {}
+        self.off = False
+        """Whether the service is off: nobody is answered then."""
         self.say(motd)
 
     def say(self, motd: str) -> None:
@@ -33,6 +35,9 @@ class BootstrapInfo:
 
     def answer(self, size: int, source: Endpoint, now: float) -> bytes | None:
         """Returns the answer to a request of `size` bytes, or None if it gets none (counted)."""
+        if self.off:
+            self._drops[services.reason(services.INFO)] += 1
+            return None
         if size != REQUEST_SIZE:
             self._drops["bad_size:0xf0"] += 1
             return None

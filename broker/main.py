@@ -25,6 +25,7 @@ from core.link.asked import Asked
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.link.frames import ACK, RELAY_KINDS, Inlet, Outlet
 from core.module import LocalError, NodeOptions
+from core.services import INFO
 from core.slots import SlotTable
 from core.wire import WireError
 
@@ -55,6 +56,7 @@ class Broker:
         self._handled: dict[int, int] = {}  # generation: sequence to acknowledge
         self._options = start.options
         self._info = BootstrapInfo(start.version_number, start.options.motd, self.drops)
+        self._info.off = INFO in start.options.services_off
         sockets = list(zip(start.udp, start.families, strict=True))
         self._udp = UdpSide(sockets, self._info, self.drops, start.dispatch == "kernel")
         self.bans = self._udp.bans
@@ -285,6 +287,8 @@ class Broker:
                 self._tcp.handle_stop(now)
         elif note.name == "settings":
             self._follow(child.follow_settings(note), now)
+        elif note.name == "motd":
+            self._info.say(str(note.body["text"]))
         elif note.name == "exit":
             self._exit = True
         elif note.name == "bans":
@@ -298,6 +302,7 @@ class Broker:
         """Follows settings that were changed while the broker runs, as its successor would."""
         self._options = options
         self._info.say(options.motd)
+        self._info.off = INFO in options.services_off
         if self._tcp is not None:
             self._tcp.follow(options, now)
 

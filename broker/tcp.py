@@ -19,10 +19,11 @@ from broker.tcp_bugs import Bugs
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, GREETING, Connection, State
-from broker.tcp_door import Door
+from broker.tcp_door import Door, is_shut
 from broker.tcp_mail import Mail
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
+from core import services
 from core.bans import News
 from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
@@ -64,7 +65,7 @@ class RelayTcp(Mail):
         self.connections: dict[int, Connection] = {}  # by serial
         self.works: dict[int, ShardWork] = {}  # by shard
         self.full: dict[int, Connection] = {}
-        self.clocks = Clocks()
+        self.clocks = Clocks(services.RELAY in options.services_off)
         self.counts: Counter[str] = Counter()
         self.bugs = Bugs(self.drops)
         self.admission = Admission(self.limits)
@@ -77,7 +78,7 @@ class RelayTcp(Mail):
         self.paused = False
         self.turn_frames = 0  # in commits since the sockets were looked at
         self.poll = select.epoll()
-        self.door = Door(self, listeners, options.draining)
+        self.door = Door(self, listeners, is_shut(options))
         self._rest = Rest(self.limits)
         self._looks = tcp_asked.Looks(self)
         self._sweep = tcp_bans.Sweep(self)
@@ -201,7 +202,8 @@ class RelayTcp(Mail):
         """Follows settings that were changed; who is connected already stays."""
         self.limits = self.admission.limits = self.limits.following(options)
         self.door.count_room()
-        self.door.drain(options.draining, now)
+        self.door.drain(is_shut(options), now)
+        self.clocks.ending = services.RELAY in options.services_off
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> Any:
         """Answers an operator's question."""

@@ -1,9 +1,11 @@
 """Deadlines of connections: those of a kind last equally long, so a queue keeps them in order."""
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from broker.tcp_connection import GREETED, UNCONFIRMED
+from core import services
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 _SWEEP_S = 1.0  # how often receivers that are full are looked at
 _PING = b"\x04"
 _GONE_ROWS = 1024  # of connections that are gone: so many pings are kept beside those of the live
+_ENDED_A_TURN = 256  # connections that are closed at a time when the service is switched off: 5 ms
 _PINGS_EARLY_S = 0.5  # pings leave together, and their answers come together: each turn costs
 
 Row = tuple[float, int]
@@ -20,12 +23,14 @@ Row = tuple[float, int]
 class Clocks:
     """What is due for which connection, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, ending: bool = False) -> None:
         self.hellos: deque[Row] = deque()
         self.confirms: deque[Row] = deque()
         self.pings: deque[Row] = deque()
         self.pongs: deque[tuple[float, int, bytes]] = deque()
         self.accept_at: float | None = None
+        self.ending = ending
+        """Whether all connections are closed one after the other: the service is off."""
         self._sweep_at = 0.0
 
     def next(self, tcp: "RelayTcp") -> float | None:
@@ -55,10 +60,15 @@ class Clocks:
             times.append(self.accept_at)
         if tcp.full:
             times.append(self._sweep_at)
+        if self.ending and connections:
+            times.append(0.0)
         return min(times, default=None)
 
     def run(self, tcp: "RelayTcp", now: float) -> None:
         """Does what is due at `now`."""
+        if self.ending:
+            for one in islice(tcp.connections.values(), _ENDED_A_TURN):
+                tcp.doom(one, services.reason(services.RELAY))
         if self.accept_at is not None and self.accept_at <= now:
             self.accept_at = None
             tcp.door.resume()

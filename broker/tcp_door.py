@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from broker.tcp_admission import most_connections
+from core import services
 from core.link import streams
+from core.module import NodeOptions
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -19,15 +21,20 @@ _SILENT_S = 5  # the kernel keeps a stream without a byte about so long before i
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
+def is_shut(options: NodeOptions) -> bool:
+    """Tells whether nobody new is let in: the node is drained, or has no relay for now."""
+    return options.draining or services.RELAY in options.services_off
+
+
 class Door:
-    """Lets streams in, as many as there may be, but nobody while the node is drained."""
+    """Lets streams in, as many as there may be, but nobody while it is shut (`is_shut`)."""
 
     def __init__(
         self, tcp: "RelayTcp", listeners: Sequence[socket.socket], draining: bool = False
     ) -> None:
         self.listeners = {listener.fileno(): listener for listener in listeners}
         self.accepting = False
-        self._draining = draining  # the listeners were shut then by the broker before
+        self._draining = draining
         self.room = 0
         self._tcp = tcp
         for listener in listeners:
@@ -35,6 +42,10 @@ class Door:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # streams inherit it
             # A client speaks first: its stream is handed out with the hello in it, in one event.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _SILENT_S)
+        if draining:
+            self._shut()
+        else:
+            self._listen()  # a broker before this one may have shut them, and died
         self.count_room()
         self.resume()
 
@@ -88,12 +99,21 @@ class Door:
             self._pause(now)
             self._tcp.clocks.accept_at = None
             self._draining = True
-            for listener in self.listeners.values():
-                listener.shutdown(socket.SHUT_RDWR)
+            self._shut()
         else:
             self._listen()
             self._draining = False
             self.resume()
+
+    def _shut(self) -> None:
+        """Lets the kernel refuse who connects.
+
+        One that the broker before has shut is left alone: Linux would remember the second time
+        (inet_shutdown, state TCP_CLOSE), and later each accepted stream would be shut from birth.
+        """
+        for listener in self.listeners.values():
+            if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         """Opens what `drain` has shut; the address was kept meanwhile."""

@@ -44,6 +44,7 @@ class NodeOptions:
     bootstrap: tuple[tuple[Endpoint, bytes], ...] = ()  # address, DHT public key
     saved_nodes: tuple[tuple[Endpoint, bytes], ...] = ()  # known when the node last stopped
     draining: bool = False  # whether nobody new is taken, because the node is to be stopped
+    services_off: tuple[str, ...] = ()  # names of core.services
 
 
 @dataclass(slots=True)

@@ -104,6 +104,9 @@ def page(answer: dict[str, Any]) -> list[str]:
     ]
     for index, address in enumerate(addresses if isinstance(addresses, list) else []):
         lines.append(f"{'addresses' if index == 0 else '':<11}{screen.plain(address)}")
+    off = [name for name, state in _table(node, "services").items() if state == "off"]
+    if off:
+        lines.append(f"off        {', '.join(map(screen.plain, off))} (toxmesh ops services)")
     for row in _rows(node, "pending"):
         name, now, then = (screen.plain(row.get(part)) for part in ("setting", "now", "then"))
         lines.append(f"pending    {name} is {now}, and {then} when the node is started again")

@@ -88,6 +88,8 @@ ops = LazyGroup(
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",
         "upgrade": "ops.upgrade:command",
+        "services": "ops.services:command",
+        "motd": "toxmesh.cli:motd",
     },
     "Ask a running node how it is.",
 )
@@ -101,6 +103,12 @@ dht = LazyGroup(
         "diversity": "ops.dht:diversity",
     },
     "Look into the table of nodes that the running node keeps.",
+)
+
+motd = LazyGroup(
+    "motd",
+    {"show": "ops.motd:show", "set": "ops.motd:set_"},
+    "The message of the day of the running node.",
 )
 
 announces = LazyGroup(

@@ -14,7 +14,8 @@ from typing import Any
 
 from toxmesh import nodes
 from toxmesh.foreign import MAX_FILE, Entry, Settings, TextError, decode, flat_yaml, libconfig
-from toxmesh.settings_file import MAX_MOTD, Problem, SettingsError, load, toml_value
+from toxmesh.motd_template import MAX_SIZE, NAMES, fitting, known
+from toxmesh.settings_file import Problem, SettingsError, load, toml_value
 
 BOOTSTRAPD = "tox-bootstrapd"
 TOX_NODE = "tox-node"
@@ -126,9 +127,12 @@ def _motd(migration: Migration, entry: Entry | None, text: str) -> None:
     clean = "".join(letter for letter in text if ord(letter) >= 32 or letter == "\n")
     if clean != text:
         migration.note(line, "motd: control characters are left out")
-    cut = clean.encode()[:MAX_MOTD].decode("utf-8", "ignore")
-    if cut != clean:
-        migration.note(line, f"motd: cut to {MAX_MOTD} bytes, as much as the answer holds")
+    text = known(clean)
+    if text != clean:
+        migration.note(line, f"motd: only {', '.join(NAMES)} are filled in; others are left out")
+    cut = fitting(text)
+    if cut != text:
+        migration.note(line, f"motd: cut to {MAX_SIZE} bytes, as much as the answer holds")
     migration.put("motd", cut, entry, "motd")
 
 

@@ -55,6 +55,7 @@ WAYS: Mapping[str, Way] = {
     "bootstrap": Way(LIVE, "dht.0 gets the nodes; it keeps those that it knows"),
     "lan_discovery": Way(REPLACE, "dht.0 is replaced"),
     "motd": _BROKER,
+    "services_off": Way(LIVE, "all processes follow; who is connected to the relay is closed"),
     "relay_connections": Way(LIVE, "the broker follows at once; nobody is closed"),
     "relay_per_address": Way(LIVE, "the broker follows at once; nobody is closed"),
     "relay_per_prefix": Way(LIVE, "the broker follows at once; nobody is closed"),
@@ -73,7 +74,8 @@ WAYS: Mapping[str, Way] = {
 """By name as in `flat`; a test compares it with the settings."""
 
 _LOG = frozenset({"log_format", "log_redact"})
-_CHILDREN = _LOG | {"motd", "relay_connections", "relay_per_address", "relay_per_prefix"}
+_RELAY = frozenset({"relay_connections", "relay_per_address", "relay_per_prefix"})
+_CHILDREN = _LOG | _RELAY | {"motd", "services_off"}
 
 
 def flat(settings: Settings) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def shown(value: object) -> str:
 
 def tell_children(node: "Supervisor") -> None:
     """Tells all processes the settings that they follow while they run (`core.link.changes`)."""
-    for row in node.children:
+    for row in node.children + node.swaps.extra:
         if row.alive:
             body = {
                 "log_format": node.settings.log_format,
@@ -109,6 +111,20 @@ def tell_children(node: "Supervisor") -> None:
                 "options": asdict(node.options(row)),
             }
             node.tell(row, "settings", body)
+
+
+def when_heard(node: "Supervisor", answer: Callable[[], Any]) -> Later:
+    """Returns an answer that is made when all processes have followed what they were told.
+
+    One that hangs is waited for no longer than for any question: it follows when it goes on, or its
+    successor begins with what is so now.
+    """
+    later = Later()
+    try:
+        node.asker.ask("*", "heard").then(lambda heard: later.resolve(answer()))
+    except CannotAnswer:  # nobody is up, or too many ask: those that come begin with it
+        later.resolve(answer())
+    return later
 
 
 class Change(NamedTuple):

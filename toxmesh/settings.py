@@ -43,7 +43,8 @@ class Settings:
     tcp_ports: tuple[int, ...] | None = None  # None: as above; empty: off
     bootstrap: tuple[BootstrapNode, ...] = ()  # the shipped list is filled in already
     lan_discovery: bool = True
-    motd: str = ""
+    motd: str = ""  # a template (toxmesh.motd_template)
+    services_off: tuple[str, ...] = ()  # names of core.services
     relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
     relay_per_address: int = 64  # of them from one address; 0: no limit
     relay_per_prefix: int = 256  # and from one /24 or /64; 0: no limit

@@ -27,14 +27,14 @@ from pydantic import (
     model_validator,
 )
 
+from core.services import SERVICES
 from ops.paths import default_state_dir
-from toxmesh import nodes
+from toxmesh import motd_template, nodes
 from toxmesh.nodes import BootstrapNode
 from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_workers
 from toxmesh.toml_lines import KeyPath, key_lines, line_of
 from toxmesh.web.address import parse as parse_http
 
-MAX_MOTD = 255  # bytes; c-toxcore bootstrap_node_packets.h: MAX_MOTD_LENGTH, less its final NUL
 MAX_LISTEN = 16  # addresses, and TCP ports: each pair of both is one listening socket
 MAX_BOOTSTRAP = 256
 MAX_FILE = 1 << 18  # bytes of a settings file
@@ -90,6 +90,7 @@ class Model(BaseModel):
     bootstrap: tuple[BootstrapNode, ...] = Field(default_factory=nodes.shipped)
     lan_discovery: StrictBool = True
     motd: StrictStr = ""
+    services_off: tuple[StrictStr, ...] = ()
     relay_connections: Limit = 20_000
     relay_per_address: Limit = 64
     relay_per_prefix: Limit = 256
@@ -164,12 +165,18 @@ class Model(BaseModel):
     @field_validator("motd")
     @classmethod
     def _motd_fits(cls, value: str) -> str:
-        size = len(value.encode("utf-8", "replace"))
-        if size > MAX_MOTD:
-            raise ValueError(f"must have at most {MAX_MOTD} bytes, not {size}")
-        if any(ord(letter) < 32 and letter != "\n" for letter in value):
-            raise ValueError("must not contain control characters")
+        wrong = motd_template.problem(value)
+        if wrong:
+            raise ValueError(wrong)
         return value
+
+    @field_validator("services_off")
+    @classmethod
+    def _services_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in SERVICES]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no service; services are {', '.join(SERVICES)}")
+        return tuple(sorted(set(value)))
 
     @field_validator("http")
     @classmethod
@@ -486,6 +493,7 @@ def as_toml(loaded: Loaded) -> str:
         "tcp_ports": settings.tcp_ports,
         "lan_discovery": settings.lan_discovery,
         "motd": settings.motd,
+        "services_off": settings.services_off,
         "relay_connections": settings.relay_connections,
         "relay_per_address": settings.relay_per_address,
         "relay_per_prefix": settings.relay_per_prefix,

@@ -24,7 +24,11 @@ HELP: dict[str, str] = {
     " firewalls. [0] switches TCP off.",
     "bootstrap": "Nodes to begin with, each `HOST:PORT:PUBLICKEY`, in place of the shipped list.",
     "lan_discovery": "Whether to look for other nodes in the local network by broadcast.",
-    "motd": "Message of the day: at most 255 bytes that anybody may ask for.",
+    "motd": "Message of the day: at most 255 bytes that anybody may ask for. These are filled in:"
+    " {{start_date}}, {{uptime}}, {{tcp_packets_in}}, {{tcp_packets_out}}, {{udp_packets_in}},"
+    " {{udp_packets_out}}.",
+    "services_off": "Services that the node does not offer: some of relay, onion, announce, data,"
+    " forward, bootstrap-info, LAN.",
     "relay_connections": "TCP connections at a time, as far as the limit of descriptors allows.",
     "relay_per_address": "TCP connections from one address. 0: no limit.",
     "relay_per_prefix": "TCP connections from one IPv4 /24 or IPv6 /64. 0: no limit.",

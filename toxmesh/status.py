@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from toxmesh import __version__
+from toxmesh import __version__, services
 from toxmesh.children import Child, State, Totals
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def report(node: "Supervisor") -> dict[str, Any]:
             "state_dir": str(node.settings.state_dir),
             "dispatch": node.dispatch,
             "http": node.web.place,
+            "services": services.states(node),
             "pending": node.reloads.report(),
             "reloads": {"good": node.reloads.good, "bad": node.reloads.bad},
             "cpu_s": round(time.process_time(), 3),

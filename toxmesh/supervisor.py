@@ -21,6 +21,7 @@ from core.endpoint import Endpoint
 from core.link.child import Start, Topology
 from core.link.descriptors import ChannelClosed, Note
 from core.module import NodeOptions
+from core.services import LAN
 from core.wire import WireError
 from toxmesh import __version__, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
@@ -30,6 +31,7 @@ from toxmesh.first_nodes import FirstNodes
 from toxmesh.followers import Followers
 from toxmesh.life import Life, Nodes, take_signals
 from toxmesh.logbook import LogBook
+from toxmesh.motd import Motd
 from toxmesh.notify import Notify
 from toxmesh.reload import Reloads, Reread
 from toxmesh.rules import Rules
@@ -92,6 +94,7 @@ class Supervisor:
         self.selector.register(self._wake, selectors.EVENT_READ, self._on_wake)
         self.first_nodes = FirstNodes(self._waker)
         self.swaps = Swaps(self)
+        self.motd = Motd(self)
         self.followers = Followers(self)
         self.event = self.followers.event
         self.reloads = Reloads(self, reread)
@@ -246,6 +249,7 @@ class Supervisor:
         self.reloads.turn()
         self.rules.turn(now)
         self.swaps.turn(now)
+        self.motd.turn(now)
         self.followers.turn(now)
         self.upgrade.turn(now)
         self.asker.expire(now)
@@ -338,9 +342,10 @@ class Supervisor:
             tcp_ports=self.bound.tcp_ports,
             has_ipv4=socket.AF_INET in families,
             has_ipv6=socket.AF_INET6 in families,
-            lan_discovery=self.settings.lan_discovery,
+            lan_discovery=self.settings.lan_discovery and LAN not in self.settings.services_off,
             lan_targets=surroundings.lan_targets() if table and self.settings.lan_discovery else (),
-            motd=self.settings.motd,
+            motd=self.motd.current(),
+            services_off=self.settings.services_off,
             relay_connections=self.settings.relay_connections,
             relay_per_address=self.settings.relay_per_address,
             relay_per_prefix=self.settings.relay_per_prefix,

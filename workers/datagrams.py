@@ -40,6 +40,7 @@ class _Input(NamedTuple):
     receiver: Receiver
     socket: int  # index of its listen address: answers leave through the same
     handlers: list[Handler]  # by kind
+    lane: Lane
 
 
 class Datagrams:
@@ -67,19 +68,32 @@ class Datagrams:
         self._bug = bug
         self._in_hand = in_hand
         self._inputs: dict[int, _Input] = {}
+        self._module = module
+        self._handlers: list[Handler] = []
+        self.find_handlers()
+        self._full = False  # whether the last batches were full ones
+
+    def find_handlers(self) -> None:
+        """Takes the module's handlers by kind, at first and when it has exchanged some."""
+        module = self._module
         table: Sequence[Handler | None] | None = getattr(module, "handlers", None)
-        self._handlers: list[Handler] = [
+        self._handlers[:] = [
             (table[kind] if table is not None else None) or module.handle_packet
             for kind in range(256)
         ]
-        self._full = False  # whether the last batches were full ones
+        for row in self._inputs.values():
+            row.handlers[:] = self._handlers_of(row.lane)
 
-    def watch(self, fd: int, family: int, socket: int, lane: Lane) -> None:
-        """Reads a socket of this worker; kinds that are not its lane's are counted and dropped."""
-        handlers = [
+    def _handlers_of(self, lane: Lane) -> list[Handler]:
+        """Returns the handlers of a socket: other lanes' kinds are counted and dropped."""
+        return [
             self._handlers[kind] if lane.accepts(kind) else self._misplaced for kind in range(256)
         ]
-        self._inputs[fd] = _Input(receiver(fd, family, self._out.drops), socket, handlers)
+
+    def watch(self, fd: int, family: int, socket: int, lane: Lane) -> None:
+        """Reads a socket of this worker."""
+        reader = receiver(fd, family, self._out.drops)
+        self._inputs[fd] = _Input(reader, socket, self._handlers_of(lane), lane)
 
     @property
     def sockets(self) -> list[int]:
@@ -92,7 +106,7 @@ class Datagrams:
 
     def read(self, fd: int, now: float) -> None:
         """Takes what one socket has, up to a fair share."""
-        reader, socket, handlers = self._inputs[fd]
+        reader, socket, handlers, _ = self._inputs[fd]
         counts = self.kinds_received
         for _ in range(_BATCHES_A_TURN):
             packets, sources = reader.receive()

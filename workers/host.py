@@ -374,6 +374,7 @@ class Host:
             follow = self._optional("handle_options")
             if follow is not None:
                 self._guard("options", 0, follow, time.monotonic())
+                self.datagrams.find_handlers()
         elif note.name == "exit":
             self._exit = 0
         elif note.name == "bans":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from core import services
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.link.memory import keep_large_buffers
@@ -12,6 +13,7 @@ from core.onion.forwarding import Forwarding
 from core.onion.hops import OnionHops
 from core.relay import RelayShard, asked
 from core.relay.frames import RELAY_COMMIT, RELAY_INPUT, RELAY_RESET
+from core.relay.shard import Hop
 from workers.host import Desk
 
 
@@ -21,14 +23,41 @@ class RelayWorker:
     def __init__(self, context: Context, desk: Desk) -> None:
         self.out = context.out
         self._desk = desk
-        hops = OnionHops(context)
-        forwarding = Forwarding(context, NodeSnapshot(context.keys.public))
+        self._context = context
+        self._hops = OnionHops(context)
+        self._forwarding = Forwarding(context, NodeSnapshot(context.keys.public))
         self._shard = RelayShard(
             context.key_cache(),
             context.entropy,
-            hops.relay_onion_request,
-            forwarding.relay_forward_request,
+            self._hops.relay_onion_request,
+            self._forwarding.relay_forward_request,
         )
+        self.handle_options(0.0)
+
+    def handle_options(self, now: float) -> None:
+        """Follows which services are off.
+
+        The reference passes over onion requests then, and closes for a forward request
+        (c-toxcore TCP_server.c: handle_tcp_packet).
+        """
+        off = self._context.options.services_off
+        shard, onion, forward = self._shard, services.ONION, services.FORWARD
+        hops, forwarding = self._hops, self._forwarding
+        shard.onion = self._refusing(onion, True) if onion in off else hops.relay_onion_request
+        shard.forward = (
+            self._refusing(forward, False) if forward in off else forwarding.relay_forward_request
+        )
+
+    def _refusing(self, service: str, open_after: bool) -> Hop:
+        """Returns a hop that counts what it is given, and then leaves the connection open or not.
+        """
+        drops, why = self.out.drops, services.reason(service)
+
+        def hop(packet: bytes, serial: int, now: float, from_private: bool = False) -> bool:
+            drops[why] += 1
+            return open_after
+
+        return hop
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """No datagram is for a relay worker."""

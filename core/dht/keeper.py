@@ -60,7 +60,6 @@ class TableKeeper:
         self._context = context
         self._out = context.out
         self._entropy = context.entropy
-        self._options = context.options
         self._own_key = bytes(context.keys.public)
         self._keys = keys
         self._snapshot = snapshot
@@ -155,7 +154,14 @@ class TableKeeper:
         else:
             self._publisher.open()
         self._timers.set(Timer.JOIN, now)
-        if self._options.lan_discovery:
+        self.follow_options(now)
+
+    def follow_options(self, now: float) -> None:
+        """Begins or ends LAN discovery, as `context.options` says now."""
+        self._beacon = LanBeacon(self._context.options)
+        if not self._context.options.lan_discovery:
+            self._timers.stop(Timer.LAN)
+        elif Timer.LAN not in self._timers:
             self._timers.set(Timer.LAN, now)
 
     def _ask_for_copies(self, now: float) -> None:
@@ -273,7 +279,8 @@ class TableKeeper:
         self, key: bytes, endpoint: Endpoint, by: bytes, from_lan: bool, now: float
     ) -> None:
         """Takes a node that another one named: somebody to ask, or a report of an address."""
-        reason = refusal(endpoint, from_lan, self._options.has_ipv4, self._options.has_ipv6)
+        options = self._context.options
+        reason = refusal(endpoint, from_lan, options.has_ipv4, options.has_ipv6)
         if reason is not None:
             self._out.drops[reason] += 1
             return
@@ -422,17 +429,13 @@ class TableKeeper:
     # Local network
 
     def _send_beacon(self, now: float) -> None:
-        packet = bytes((KIND_LAN_DISCOVERY,)) + self._own_key
         for endpoint in self._beacon.targets():
-            self._out.send(endpoint, packet)
+            self._out.send(endpoint, bytes((KIND_LAN_DISCOVERY,)) + self._own_key)
         self._timers.set(Timer.LAN, now + LAN_INTERVAL_S)
 
     def _handle_lan_discovery(self, packet: bytes, source: Endpoint, now: float) -> None:
-        reason = self._beacon.refusal(packet, source, self._own_key)
-        if reason is None and self.asker.requests.expects(packet[1:], source, now):
-            reason = "dht_lan_repeated"
-        if reason is None and not self._beacon.may_ask():
-            reason = "dht_lan_too_many"
+        asked = self.asker.requests.expects(packet[1:], source, now)
+        reason = self._beacon.refusal(packet, source, self._own_key, asked)
         if reason is None:
             self.asker.ask(source, packet[1:], self._own_key, now)
         else:

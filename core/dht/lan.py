@@ -48,19 +48,21 @@ class LanBeacon:
         ports = [DEFAULT_PORT, *range(first, last)]
         return [with_port(target, port) for port in ports for target in self._targets]
 
-    def refusal(self, packet: bytes, source: Endpoint, own_key: bytes) -> str | None:
-        """Returns why a LAN discovery packet is not followed, or None if it may be."""
+    def refusal(self, packet: bytes, source: Endpoint, own_key: bytes, asked: bool) -> str | None:
+        """Returns why the sender of a LAN discovery packet is not asked, or None if it may be, and
+        counts it then. `asked`: whether a question to it is open already.
+        """
         if len(packet) != DISCOVERY_SIZE:
             return "dht_lan_size"
         if not self._options.lan_discovery:
             return "dht_lan_off"
         if not is_lan(source):
             return "dht_lan_from_outside"
-        return "dht_own_key" if packet[1:] == own_key else None
-
-    def may_ask(self) -> bool:
-        """Tells whether one more sender may be asked in this interval, and counts it."""
+        if packet[1:] == own_key:
+            return "dht_own_key"
+        if asked:
+            return "dht_lan_repeated"
         if self._asked >= MAX_ASKED:
-            return False
+            return "dht_lan_too_many"
         self._asked += 1
-        return True
+        return None

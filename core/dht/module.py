@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from core import services
 from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
@@ -21,6 +22,7 @@ class DhtModule:
     """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self.out = context.out
         self._shard = context.shard
         self.snapshot_of_table = NodeSnapshot(context.keys.public)
@@ -32,13 +34,26 @@ class DhtModule:
             self.keeper = TableKeeper(context, self.snapshot_of_table, keys)
             self._view = DhtView(self.keeper, self.snapshot_of_table)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
-        self.handlers: list[Handler | None] = [None] * 256
-        """By the first byte: what takes the datagram. None: no kind of this shard."""
-        self.handlers[KIND_PING_REQUEST] = self.answers.handle_ping
-        self.handlers[KIND_NODES_REQUEST] = self.answers.handle_nodes
+        self._all_handlers: list[Handler | None] = [None] * 256
+        self._all_handlers[KIND_PING_REQUEST] = self.answers.handle_ping
+        self._all_handlers[KIND_NODES_REQUEST] = self.answers.handle_nodes
         if self.keeper is not None:
             for kind in self.keeper.kinds:
-                self.handlers[kind] = self.keeper.handle_packet
+                self._all_handlers[kind] = self.keeper.handle_packet
+        self.handlers = list(self._all_handlers)
+        """By the first byte: what takes the datagram. None: no kind of this shard."""
+        self._switch()
+
+    def _switch(self) -> None:
+        """Follows which services are off."""
+        off = self._context.options.services_off
+        services.switch(self.handlers, self._all_handlers, off, self.out.drops)
+
+    def handle_options(self, now: float) -> None:
+        """Follows settings that were changed while this shard runs: `context.options`."""
+        self._switch()
+        if self.keeper is not None:
+            self.keeper.follow_options(now)
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of kind 00 or 02, or on shard 0 any of the DHT's kinds."""

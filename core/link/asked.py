@@ -26,7 +26,11 @@ class Asked:
         self._channel = channel
         self._ask = ask
         self._bug = bug
-        self._own: dict[str, Ask] = {"log level": _log_level, **(own or {})}
+        self._own: dict[str, Ask] = {
+            "log level": _log_level,
+            "heard": _heard,
+            **(own or {}),
+        }
         self.events = events
         log = logs.current()
         if log is not None:
@@ -70,6 +74,11 @@ class Asked:
         self._channel.send(
             "events", {"rows": [[name, plain(data)] for name, data in rows], "lost": lost}
         )
+
+
+def _heard(what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
+    """Says that all that was told before has been heard, for a channel keeps the order."""
+    return {}
 
 
 def _log_level(what: str, args: dict[str, Any], now: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ the next one returns with the answer. Targets of 90 are nodes of the DHT table a
 no open forwarder (c-toxcore forwarding.c).
 """
 
+from core import services
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint, pack_compact, unpack_compact
 from core.messages import RelayDeliver
@@ -41,7 +42,7 @@ def _chain_length(packet: bytes) -> int:
 class Forwarding:
     """Forwards for other nodes and for TCP clients; stateless, so any shard may take the answer."""
 
-    __slots__ = ("_data", "_nodes", "_out", "_tags", "_targets")
+    __slots__ = ("_data", "_nodes", "_out", "_tags", "_targets", "takes_data")
 
     def __init__(
         self, context: Context, nodes: NodeSnapshot, data: DataAnnounces | None = None
@@ -52,6 +53,8 @@ class Forwarding:
         self._data = data
         self._targets = Targets(context.options, context.out.drops)
         self._tags = TimedAuth(context.master, "forwarding sendback", SENDBACK_WINDOW_S)
+        self.takes_data = True
+        """Whether requests for data announcements that were forwarded to us are answered."""
 
     def _refuse(self, reason: str) -> None:
         self._out.drops[reason] += 1
@@ -91,6 +94,8 @@ class Forwarding:
             return self._refuse("forward_size")
         if self._data is None or data[0] not in REQUESTS:
             return self._refuse("forward_kind")
+        if not self.takes_data:
+            return self._refuse(services.reason(services.DATA))
         return self._data.handle_forwarded(data, source, sendback, now)
 
     def handle_forward_reply(self, packet: bytes, source: Endpoint, now: float) -> None:

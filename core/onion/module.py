@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from core import services
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import (
@@ -89,8 +90,20 @@ class OnionModule:
             0x95: self.data.handle_request,
             0x97: self.data.handle_request,
         }
-        self.handlers = [handlers.get(kind) for kind in range(256)]
+        self._all_handlers = [handlers.get(kind) for kind in range(256)]
+        self.handlers = list(self._all_handlers)
         """By the first byte: what takes the datagram. None: no kind of this module."""
+        self._switch()
+
+    def _switch(self) -> None:
+        """Follows which services are off."""
+        off = self.context.options.services_off
+        services.switch(self.handlers, self._all_handlers, off, self.out.drops)
+        self.forwarding.takes_data = services.DATA not in off
+
+    def handle_options(self, now: float) -> None:
+        """Follows settings that were changed while this shard runs: `context.options`."""
+        self._switch()
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of the onion kinds; refusals are counted in `out.drops`.

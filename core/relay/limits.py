@@ -11,7 +11,6 @@ BOX_EXTRA = 18  # bytes that a frame is longer sealed than plain: two of length,
 FIRST_LINK = 16  # c-toxcore TCP_common.h: NUM_RESERVED_PORTS
 LINKS = 240  # c-toxcore TCP_common.h: NUM_CLIENT_CONNECTIONS
 MAX_OOB = 1024  # c-toxcore TCP_common.h: TCP_MAX_OOB_DATA_LENGTH
-MIN_ONION = 160  # c-toxcore TCP_server.c: more than 1 + 24 + 2 * ONION_SEND_BASE bytes
 MAX_FORWARD = 1792  # c-toxcore forwarding.h: MAX_FORWARD_DATA_SIZE
 NONCE_MASK = (1 << 192) - 1  # nonces are kept as numbers; the greatest wraps to zero
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from core.relay.frames import GO_ON, OOB, ROUTE, UNLINK
 from core.relay.frames import PONG as PONGED
-from core.relay.limits import MAX_OOB, MIN_ONION
+from core.relay.limits import MAX_OOB
 from core.relay.session import Session
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _oob(shard: "RelayShard", session: Session, plain: bytes, now: float) -> int
 
 
 def _onion(shard: "RelayShard", session: Session, plain: bytes, now: float) -> int | None:
-    if len(plain) < MIN_ONION or not shard.onion(plain, session.serial, now, session.private):
+    if not shard.onion(plain, session.serial, now, session.private):
         return shard.close(session, "onion_size")
     return GO_ON
 

@@ -15,6 +15,7 @@ from core.crypto import KeyPair, SharedKeys
 from core.endpoint import Endpoint, from_text
 from core.entropy import SeededEntropy
 from core.module import NodeOptions
+from core.onion.hops import MIN_RELAY_REQUEST
 from core.relay import RelayLimits, RelayShard
 from core.relay.frames import RELAY_COMMIT, RELAY_RESET
 from core.relay.shard import Hop
@@ -161,7 +162,7 @@ class Joined:
 
     def _onion(self, packet: bytes, serial: int, now: float, private: bool) -> bool:
         self.hops.append(("onion", packet, serial, private))
-        return True
+        return len(packet) >= MIN_RELAY_REQUEST
 
     def _forward(self, packet: bytes, serial: int, now: float, private: bool) -> bool:
         self.hops.append(("forward", packet, serial, private))

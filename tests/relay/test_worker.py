@@ -87,3 +87,19 @@ def test_what_is_not_for_a_relay_is_refused() -> None:
     assert desk.frames == []
     module.handle_timer(1.0)
     assert module.next_timer() is None
+
+
+def test_hops_that_are_off_count_and_close_as_the_reference_does() -> None:
+    module, desk, out, keys = worker()
+    module._context.options = NodeOptions(services_off=("forward", "onion"))
+    module.handle_options(1.0)
+    client = RelayClient(keys.public, KeyPair.generate(SeededEntropy("client")))
+    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), True]), 1.0)
+    client.receive(desk.frames.pop()[1][3])
+    module.handle_frame(RELAY_INPUT, an_input(2, chunks=client.frame(b"\x08short")), 1.0)
+    assert CLOSE not in [effect[0] for effect in desk.frames.pop()[1][4]]
+    assert (out.sent, out.drops) == ([], {"service_off:onion": 1})
+    module.handle_frame(RELAY_INPUT, an_input(3, chunks=client.frame(b"\x0a" + bytes(99))), 1.0)
+    effects = desk.frames.pop()[1][4]
+    assert [effect[:2] for effect in effects] == [(CLOSE, 77)]
+    assert out.drops["service_off:forward"] == 1

@@ -9,15 +9,17 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("broker", "workers", "core", "toxmesh")
 _NAMED = re.compile(
-    r"(onion|announce|data|group|forward|target|relay|dht|weak|http|control)_[a-z_]+"
+    r"(onion|announce|data|group|forward|target|relay|dht|weak|http|control|service)_[a-z_]+"
 )
 NO_REASONS = {  # texts that look like one
     "announce_entries",
+    "control_group",
     "data_announce",
     "data_entries",
     "data_hash",
     "data_store",
     "group_chats",
+    "relay_connections",
 }
 
 

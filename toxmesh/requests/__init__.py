@@ -14,12 +14,13 @@ from toxmesh.requests import (
     relay,
     report,
     see,
+    services,
 )
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans)
+_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans, services)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:

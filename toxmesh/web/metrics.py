@@ -37,7 +37,7 @@ ALERTED = ("bug", "relay_bug")
 """Reasons that are there before they are first counted: an alert on a growth needs a beginning."""
 
 OPERATORS = ("control_", "http_")  # beginnings of the reasons for operators' own requests
-RELAY = ("relay_",)
+RELAY = ("relay_", "service_off:relay")
 
 
 def by_family(drops: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -122,6 +122,19 @@ class Metrics:
             "counter",
             "How often the settings were read again; bad: with a mistake in them.",
             _each("result", node["reloads"]),
+        )
+        out.family(
+            "toxmesh_service_on",
+            "gauge",
+            "Whether a service is on; one that the node is set up without is not named.",
+            _each(
+                "service",
+                {
+                    name: int(state == "on")
+                    for name, state in node["services"].items()
+                    if state != "absent"
+                },
+            ),
         )
         out.family(
             "toxmesh_settings_pending",
