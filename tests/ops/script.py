@@ -27,6 +27,7 @@ HOME = "/home/tox"  # as the document has it
 STEP_S = 90.0  # for one command, on a busy machine
 _TASK = re.compile(r"## (?P<number>\d+)\. (?P<title>.+)\Z")
 _MARK = "\x01"
+_TOLD = 4000  # letters of what a command printed that did not end
 _ASKS_CODE = "echo $?"
 
 
@@ -143,7 +144,7 @@ class Shell:
             ready, _, _ = select.select([self._out], [], [], max(0.0, end - time.monotonic()))
             part = os.read(self._out, 1 << 16) if ready else b""
             if not part:
-                raise TimeoutError(f"{command!r} did not end; it printed: {text}")
+                raise TimeoutError(f"{command!r} did not end; it printed: {text[-_TOLD:]}")
             found += part
 
     def close(self) -> None:
