@@ -16,11 +16,12 @@ from broker import tcp_asked, tcp_bans, tcp_handover
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
+from broker.tcp_bytes import EVENTS, EVENTS_BEHIND, Bytes
 from broker.tcp_clocks import Clocks
 from broker.tcp_commits import apply
 from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, GREETING, Connection, State
 from broker.tcp_door import Door, is_shut
-from broker.tcp_mail import Mail
+from broker.tcp_gather import Gatherer
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
 from core import services
@@ -36,16 +37,13 @@ from core.relay.directory import Directory
 from core.relay.frames import FORGET, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
 from core.relay.limits import HELLO_SIZE, RelayLimits
 
-_EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-_EVENTS_BEHIND = _EVENTS | select.EPOLLOUT  # of one that has not taken all its bytes
 _GONE = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_A_TURN = 256
-_WRITE_PART = 64 << 10  # bytes of a backlog offered to a socket at once
 
 log = logging.getLogger("toxmesh.relay")
 
 
-class RelayTcp(Mail):
+class RelayTcp(Bytes):
     """All TCP of one node; the broker's loop calls it (`broker.hooks.TcpSide`)."""
 
     def __init__(
@@ -80,6 +78,7 @@ class RelayTcp(Mail):
         self.poll = select.epoll()
         self.door = Door(self, listeners, is_shut(options))
         self._rest = Rest(self.limits)
+        self.gather = Gatherer(self)
         self._looks = tcp_asked.Looks(self)
         self._sweep = tcp_bans.Sweep(self)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
@@ -104,6 +103,8 @@ class RelayTcp(Mail):
                 self._worker_gone(work, now)
                 self._worker_here(work, now)
             self._bury(now)
+            if self.gather:
+                self.gather.run()
         elif kind == RELAY_RESET:
             self.drops["relay_reset"] += 1
             self._worker_gone(work, now)
@@ -278,7 +279,7 @@ class RelayTcp(Mail):
             self.close(connection, "relay_gone", now)
             return
         if mask & select.EPOLLOUT and connection.out is not None:
-            self._flush(connection, now)
+            self.flush(connection, now)
         if mask & select.EPOLLIN:
             connection.readable = True
             if mask & select.EPOLLRDHUP:
@@ -307,14 +308,14 @@ class RelayTcp(Mail):
             self.close(oldest, "relay_unconfirmed_oldest", now)
         self._greet(connection, now)  # the hello is mostly there, so it needs no event
         if connection.state != CLOSED:
-            self.poll.register(connection.fd, _EVENTS)
+            self.poll.register(connection.fd, EVENTS)
             self.clocks.hellos.append((now + self.limits.hello_s, serial))
         return connection
 
     def adopt(self, connection: Connection) -> None:
         """Goes on with a connection of the broker that was here before."""
         self.connections[connection.serial] = self._by_fd[connection.fd] = connection
-        self.poll.register(connection.fd, _EVENTS if connection.out is None else _EVENTS_BEHIND)
+        self.poll.register(connection.fd, EVENTS if connection.out is None else EVENTS_BEHIND)
         self.admission.add(connection)
         if connection.state == State.CONFIRMED:
             self.admission.confirmed(connection)
@@ -379,86 +380,8 @@ class RelayTcp(Mail):
         work = self.works.get(shard)
         if work is None:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
+        work.population += 1
         work.hellos.append(connection)
-
-    def read(self, connection: Connection, room: memoryview, now: float) -> int:
-        """Puts the next part of a stream into `room`; returns its bytes, kept until committed."""
-        rest = connection.rest
-        if connection.regive:
-            connection.regive = False
-            size = len(rest)
-            room[:size] = rest
-            return size
-        if not connection.readable:
-            return 0
-        limit = self.limits.chunk
-        try:
-            size = connection.socket.recv_into(room, limit)
-        except BlockingIOError:
-            connection.readable = False
-            return 0
-        except OSError:
-            self.doomed.append((connection, "relay_gone"))
-            connection.readable = False
-            return 0
-        if size < limit:
-            self._drained(connection, size)
-        if size:
-            connection.rest = b"".join((rest, room[:size])) if rest else room[:size]
-            self.counts["bytes_in"] += size
-            connection.bytes_in += size
-            connection.seen = now
-        return size
-
-    def _drained(self, connection: Connection, size: int) -> None:
-        """Less than asked for was read: edge-triggered, so the next byte is a new event."""
-        if not size:
-            connection.readable = False
-            self.doomed.append((connection, "relay_ended"))
-        elif not connection.ended:
-            connection.readable = False
-
-    def write(self, connection: Connection, data: memoryview, now: float) -> None:
-        """Sends sealed frames, and keeps what the socket does not take."""
-        if connection.out is not None:
-            connection.out += data
-        else:
-            try:
-                count = connection.socket.send(data)
-            except BlockingIOError:
-                count = 0
-            except OSError:
-                self.doomed.append((connection, "relay_gone"))
-                return
-            self.counts["bytes_out"] += count
-            connection.bytes_out += count
-            if count == len(data):
-                if connection.full:  # of frames in its inbox, which this commit has taken
-                    self.check_level(connection, now)
-                return
-            connection.out = bytearray(data[count:])
-            self.poll.modify(connection.fd, _EVENTS_BEHIND)  # tells at once if there is room now
-            connection.moved = now  # from here on it is the client that is waited for
-        self.check_level(connection, now)
-
-    def _flush(self, connection: Connection, now: float) -> None:
-        out = connection.out
-        while out:
-            try:
-                with memoryview(out) as view:
-                    count = connection.socket.send(view[:_WRITE_PART])
-            except BlockingIOError:
-                break
-            except OSError:
-                self.doomed.append((connection, "relay_gone"))
-                return
-            del out[:count]
-            connection.moved = now
-            connection.bytes_out += count
-            self.counts["bytes_out"] += count
-        if not out:
-            connection.out = None
-        self.check_level(connection, now)
 
     # The life of connections
 

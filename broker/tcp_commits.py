@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker.tcp_connection import UNCONFIRMED, Connection
+from broker.tcp_gather import OFTEN
 from core.module import ProtocolViolation
 from core.relay.frames import (
     CLOSE,
@@ -120,8 +121,12 @@ def _push(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float
         tcp.drops["relay_link_down"] += 1
         return
     serial, link_id = peer
+    receiver = tcp.connections[serial]
     frame = _LINK_BYTES[link_id] + effect[3]
-    tcp.post_data(tcp.connections[serial], frame, "relay_receiver_full", now)
+    tcp.post_data(receiver, frame, "relay_receiver_full", now)
+    connection.crossed += 1
+    if connection.crossed >= OFTEN and connection.shard != receiver.shard:
+        tcp.gather.consider(connection, receiver)
 
 
 def _oob(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:

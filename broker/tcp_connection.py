@@ -35,6 +35,7 @@ class Connection:
         "address",
         "bytes_in",
         "bytes_out",
+        "crossed",
         "deaths",
         "doubted",
         "ended",
@@ -115,6 +116,7 @@ class Connection:
         self.inbox_size = 0  # bytes that these will be when they are sealed
         self.given = 0  # how many of them the worker has
         self.waiting_mail = False  # in its shard's list of connections with mail
+        self.crossed = 0  # frames to other shards since it was last looked at for moving
         # output
         self.out: bytearray | None = None  # sealed, committed, and not taken by the socket
         self.moved = 0.0  # when the socket last took a byte while `out` was there

@@ -18,6 +18,7 @@ from core.relay.limits import BOX_EXTRA, RelayLimits
 
 FLYING = 1  # inputs without a commit: what comes meanwhile makes the next one greater
 _RECORDS = 256  # in one frame
+_RECORD_SIZE, _LINK_SIZE = 200, 4  # bytes in a frame, about: of a record, and of a third of a link
 _OVERDUE_S = 15.0  # the supervisor ends a worker that is silent for 3 s
 _STALLED_S = 1.0  # an input without a commit for so long: the worker has no time for its clients
 _TICK_S = 0.1  # a worker with input that waits is asked at least so often
@@ -45,7 +46,9 @@ class ShardWork:
         self.applied = 0
         self.flying: deque[Input] = deque()
         self.notes: list[int] = []
+        self.population = 0  # connections that are this shard's
         self.records: deque[Connection] = deque()
+        self.arrivals: deque[Connection] = deque()  # moved here, and not known to the worker yet
         self.suspects: deque[Connection] = deque()
         self.doubted_mail: deque[Connection] = deque()  # suspects whose inbox was not tried yet
         self.mail: deque[Connection] = deque()
@@ -85,7 +88,7 @@ class ShardWork:
             "epoch": self.epoch,
             "in_flight": len(self.flying),
             "in_doubt": len(self.suspects),
-            "records": len(self.records),
+            "records": len(self.records) + len(self.arrivals),
             "ready": len(self.ready),
             "mail": len(self.mail),
             "waiting": len(self.waiting),
@@ -106,9 +109,12 @@ class ShardWork:
         self.ready.clear()
         self.mail.clear()
         self.waiting.clear()
+        self.arrivals.clear()
+        self.population = 0
         suspects = set(self.suspects)
         self.doubted_mail = deque(row for row in self.suspects if row.inbox is not None)
         for connection in connections:
+            self.population += 1
             connection.listed = connection.waiting_mail = connection.flying = False
             connection.wait = GO_ON
             connection.given = 0
@@ -175,6 +181,8 @@ class ShardWork:
             self._mail_turn = not mailed  # new mail must not keep those in doubt waiting
             if not mailed:
                 size = self._take_suspect(hand, mailed, inbox, hellos, chunks)
+        elif self.arrivals:
+            self._take_arrivals(records, mailed, inbox)
         if not (self.suspects or records or hand or mailed):
             self._take_mail(mailed, inbox)
             self._take_hellos(hand, hellos)
@@ -219,25 +227,60 @@ class ShardWork:
     def _take_records(self, records: list[Any]) -> None:
         for _ in range(min(_RECORDS, len(self.records))):
             connection = self.records.popleft()
-            if connection.state == CLOSED:
+            if connection.state != CLOSED and connection.shard == self.number:
+                records += self._record(connection)
+
+    def _record(self, connection: Connection) -> tuple[Any, ...]:
+        links: list[int] = []
+        client = self._directory.client(connection.serial)
+        if client is not None:
+            for link_id, link in client.links.items():
+                links += (link_id, link.peer.serial if link.peer else 0, link.peer_id)
+        return (
+            connection.serial,
+            connection.key,
+            connection.shared,
+            connection.receive.to_bytes(24, "big"),
+            connection.send.to_bytes(24, "big"),
+            connection.state == CONFIRMED,
+            connection.private,
+            connection.ping_id,
+            links,
+            connection.note,
+        )
+
+    def arrive(self, connection: Connection) -> None:
+        """Takes over a connection that was another shard's, where all of it is committed."""
+        connection.shard = self.number
+        self.population += 1
+        connection.keep_rest()
+        connection.regive = bool(connection.rest)
+        connection.given = 0
+        connection.listed = connection.waiting_mail = True  # not before the worker knows of it
+        self.arrivals.append(connection)
+
+    def _take_arrivals(
+        self, records: list[Any], mailed: list[Connection], inbox: list[Any]
+    ) -> None:
+        """Gives the records of those that came from other shards, and their inboxes with them.
+
+        Data from clients of this shard goes directly to them from now on: it must not overtake
+        what is in the inbox.
+        """
+        size = 0
+        while self.arrivals and size < self._limits.frame:
+            connection = self.arrivals.popleft()
+            if connection.state == CLOSED or connection.shard != self.number:
                 continue
-            links: list[int] = []
-            client = self._directory.client(connection.serial)
-            if client is not None:
-                for link_id, link in client.links.items():
-                    links += (link_id, link.peer.serial if link.peer else 0, link.peer_id)
-            records += (
-                connection.serial,
-                connection.key,
-                connection.shared,
-                connection.receive.to_bytes(24, "big"),
-                connection.send.to_bytes(24, "big"),
-                connection.state == CONFIRMED,
-                connection.private,
-                connection.ping_id,
-                links,
-                connection.note,
-            )
+            record = self._record(connection)
+            records += record
+            size += _RECORD_SIZE + _LINK_SIZE * len(record[8])
+            connection.listed = connection.waiting_mail = False
+            if connection.inbox is not None:
+                size += self._give_mail(connection, inbox)
+                mailed.append(connection)
+            if connection.regive or connection.readable:
+                self.want(connection)
 
     def _take_suspect(
         self,
@@ -294,10 +337,11 @@ class ShardWork:
         mail = self.mail
         while mail and size < self._limits.frame:
             connection = mail.popleft()
-            connection.waiting_mail = False
+            if connection.shard == self.number:  # else it has moved, and waits there
+                connection.waiting_mail = False
             if self._old_mail:
                 self._old_mail -= 1
-            if connection.state != CLOSED:
+            if connection.state != CLOSED and connection.shard == self.number:
                 size += self._give_mail(connection, inbox)
                 mailed.append(connection)
 
@@ -318,6 +362,8 @@ class ShardWork:
         stream = self._stream
         while ready and size < limit:
             connection = ready.popleft()
+            if connection.shard != self.number:  # it has moved
+                continue
             connection.listed = False
             if connection.state == CLOSED or connection.flying:
                 continue
@@ -375,3 +421,4 @@ class ShardWork:
     def forget(self, connection: Connection) -> None:
         """A connection is closed: nothing of it is given any more."""
         self.waiting.pop(connection, None)
+        self.population -= 1

@@ -173,7 +173,11 @@ class RelayShard:
         for link_id, peer_serial, peer_id in _rows(links, 3):
             session.links[link_id] = (peer_serial, peer_id) if peer_serial else None
         self.sessions[serial] = session
-        self.remotes.pop(serial, None)
+        remote = self.remotes.pop(serial, None)
+        if remote is not None:  # it was another shard's: who waits for it waits here from now on
+            for waiting in self._waiting:
+                if waiting.waits_for is remote:
+                    waiting.waits_for = session
 
     def _take_inbox(
         self, session: Session, frame: bytes, peer: list[int] | None, now: float
