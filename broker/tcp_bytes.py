@@ -78,6 +78,7 @@ class Bytes(Mail):
         self.check_level(connection, now)
 
     def flush(self, connection: Connection, now: float) -> None:
+        """Sends what waits for a socket that has room again."""
         out = connection.out
         while out:
             try:
