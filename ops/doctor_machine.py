@@ -102,6 +102,8 @@ class Machine:
     """Mistakes in the settings file."""
     root: Path = Path("/")
     packages: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    prefix: str = sys.prefix
+    """Of the Python environment that toxmesh runs in."""
     uid: int = field(default_factory=os.getuid)
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     owner: Callable[[Path], int] = _owner
@@ -150,6 +152,14 @@ class Machine:
             if last.endswith(".service") and "/system.slice/" in line:
                 return last
         return ""
+
+    def unit_file(self) -> str | None:
+        """Returns the installed systemd unit, the operator's own before the package's."""
+        for place in ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system"):
+            text = self.read(f"{place}/toxmesh.service")
+            if text is not None:
+                return text
+        return None
 
     def set_in_unit(self, line: str) -> str:
         """Returns the command that sets one line in the unit's [Service]."""

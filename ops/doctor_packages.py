@@ -8,7 +8,6 @@ import base64
 import hashlib
 import importlib.util
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
@@ -30,12 +29,17 @@ NEEDED = {
 """Least versions, as pyproject.toml has them (a test compares)."""
 
 OWN = ("core", "broker", "workers", "ops", "toxmesh")
-_COMPARED = (".py", ".so", ".pyd")
+_COMPARED = (".py", ".so")
+_DEBIAN = "/usr/lib/toxmesh"  # where the Debian package has its environment: ops/debian/build
+_DEBIAN_SUMS = "var/lib/dpkg/info/toxmesh.md5sums"
 _NAMED = 3  # files at most
 
 
-def _pip(what: str) -> str:
-    return f"'{sys.executable}' -m pip install {what}"
+def _install(machine: Machine, what: str) -> str:
+    """Returns the command that installs Python packages where this toxmesh is."""
+    if machine.prefix == _DEBIAN:
+        return "sudo apt-get install --reinstall toxmesh"
+    return f"'{machine.prefix}/bin/python' -m pip install {what}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -54,8 +58,10 @@ def packages(machine: Machine) -> Iterator[Finding]:
         if name:
             found[_normal(name)].append(row)
     for name, least in NEEDED.items():
-        yield _package(name, least, found[name])
-    if found["toxmesh"]:
+        yield _package(machine, name, least, found[name])
+    if machine.prefix == _DEBIAN:
+        yield from _debian(machine)
+    elif found["toxmesh"]:
         row = found["toxmesh"][0]
         changed = _changed(row)
         if changed:
@@ -63,8 +69,29 @@ def packages(machine: Machine) -> Iterator[Finding]:
                 "packages",
                 f"{_list(changed)} of toxmesh {row.version} are not as installed: another package "
                 "has put its own there, or they were edited",
-                _pip("--force-reinstall --no-deps toxmesh"),
+                _install(machine, "--force-reinstall --no-deps toxmesh"),
             )
+
+
+def _debian(machine: Machine) -> Iterator[Finding]:
+    """Compares files with the list that dpkg has, for that package has no lists of pip's."""
+    bad = []
+    for line in (machine.read(_DEBIAN_SUMS) or "").splitlines():
+        digest, _, name = line.partition("  ")
+        if not name.endswith(_COMPARED):
+            continue
+        try:
+            data = (machine.root / name).read_bytes()
+        except OSError:
+            bad.append(name)
+            continue
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
+            bad.append(name)
+    if bad:
+        text = f"{_list(bad)} of the Debian package are not as it was packed"
+        yield fail("packages", text, "sudo apt-get install --reinstall toxmesh")
+    elif machine.read(_DEBIAN_SUMS) is not None:
+        yield ok("packages", "all files of the Debian package are as packed")
 
 
 def _list(names: list[str]) -> str:
@@ -72,14 +99,17 @@ def _list(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _package(name: str, least: str, rows: list[Distribution]) -> Finding:
+def _package(
+    machine: Machine, name: str, least: str, rows: list[Distribution]
+) -> Finding:
+    newer = _install(machine, f"'{name}>={least}'")
     if not rows:
-        return fail("packages", f"{name} is not installed", _pip(f"'{name}>={least}'"))
+        return fail("packages", f"{name} is not installed", newer)
     first = rows[0]  # the one that Python imports
-    again = _pip(f"--force-reinstall --no-deps '{name}>={least}'")
+    again = _install(machine, f"--force-reinstall --no-deps '{name}>={least}'")
     if _numbers(first.version) < _numbers(least):
         text = f"{name} {first.version} is older than {least}"
-        return fail("packages", text, _pip(f"'{name}>={least}'"))
+        return fail("packages", text, newer)
     here = Path(str(first.locate_file("")))
     beside = [row for row in rows[1:] if Path(str(row.locate_file(""))) == here]
     if any(row.version != first.version for row in beside):
@@ -98,9 +128,10 @@ def _package(name: str, least: str, rows: list[Distribution]) -> Finding:
         return warn(
             "packages",
             f"{name} {first.version} hides {other.version} in {other.locate_file('')}",
-            f"'{sys.executable}' -m venv toxmesh-env && toxmesh-env/bin/pip install toxmesh",
+            "python3 -m venv toxmesh-env && toxmesh-env/bin/pip install toxmesh",
         )
-    return ok("packages", f"{name} {first.version}, files as packed")
+    listed = "files as packed" if first.files else "without a list of its files"
+    return ok("packages", f"{name} {first.version}, {listed}")
 
 
 def _changed(row: Distribution) -> list[str]:
@@ -152,5 +183,5 @@ def sodium(machine: Machine) -> Iterator[Finding]:
         yield warn(
             "crypto",
             "libsodium is called by way of PyNaCl's public functions, 2.5 times as slow",
-            _pip("--force-reinstall 'pynacl>=1.6'"),
+            _install(machine, "--force-reinstall 'pynacl>=1.6'"),
         )

@@ -41,12 +41,17 @@ def descriptors(machine: Machine) -> Iterator[Finding]:
             if line.startswith("Max open files"):
                 hard = line.split()[4]
                 found, whose = -1 if hard == "unlimited" else int(hard), "the broker's"
+    if machine.status is None:
+        for line in (machine.unit_file() or "").splitlines():
+            name, _, value = line.partition("=")
+            if name == "LimitNOFILE" and value.split(":")[-1].isdigit():
+                found, whose = int(value.split(":")[-1]), "the service's"
     if found < 0 or found >= wanted:
         limit = "none" if found < 0 else f"{found:,}"
         yield ok("descriptors", f"{whose} limit is {limit}, and {wanted:,} may be needed")
     else:
         lines = machine.set_in_unit(f"LimitNOFILE={DESCRIPTORS}")
-        if not machine.service():
+        if not machine.service() and whose != "the service's":
             lines = (
                 f"echo '{name_of(machine.uid)} hard nofile {DESCRIPTORS}' | sudo tee "
                 "/etc/security/limits.d/toxmesh.conf   # then log in again"
@@ -182,8 +187,7 @@ def _is_enabled(machine: Machine, unit: str) -> bool:
 
 def _not_a_service(machine: Machine) -> Iterator[Finding]:
     unit = "toxmesh.service"
-    places = ("etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system")
-    if not any((machine.root / place / unit).exists() for place in places):
+    if machine.unit_file() is None:
         yield ok("service", "not run by systemd")
     elif not _is_enabled(machine, unit):
         yield warn(

@@ -203,6 +203,16 @@ def test_a_low_limit_of_this_user_is_told_while_no_node_runs(machine: Machine) -
     assert bad("descriptors", replace(machine, descriptors=lambda: -1)) == []
 
 
+def test_the_limit_of_a_service_that_is_down_counts(machine: Machine) -> None:
+    machine = replace(machine, descriptors=lambda: 100)
+    put(machine, "lib/systemd/system/toxmesh.service", "[Service]\nLimitNOFILE=1048576\n")
+    assert bad("descriptors", machine) == []
+    put(machine, "etc/systemd/system/toxmesh.service", "[Service]\nLimitNOFILE=1024:4096\n")
+    row = one("descriptors", machine)
+    assert "the service's limit is 4,096" in row.text
+    assert "LimitNOFILE=1048576" in row.mend
+
+
 def test_more_processes_than_cores_are_told(machine: Machine) -> None:
     plan = replace(machine.plan, processes=9, default_workers="dht=1,onion=2,relay=1")
     row = one("cores", replace(machine, plan=plan))
@@ -496,6 +506,31 @@ def test_each_finding_of_the_packages_has_its_line(
         (folder / "toxmesh/one.py").write_text("x = 2\n")
     (row,) = bad_packages(packed)
     assert (row.verdict, words in row.text, mend in row.mend) == (verdict, True, True), row
+
+
+def test_files_of_the_debian_package_are_compared_with_its_own_list(packed: Machine) -> None:
+    packed = replace(packed, prefix="/usr/lib/toxmesh")
+    assert list(bad_packages(packed)) == []
+    put(packed, "usr/lib/toxmesh/one.py", "x = 1\n")
+    digest = hashlib.md5(b"x = 1\n").hexdigest()
+    put(
+        packed,
+        "var/lib/dpkg/info/toxmesh.md5sums",
+        f"{digest}  usr/lib/toxmesh/one.py\n{digest}  usr/share/doc/toxmesh/README.md\n",
+    )
+    assert list(bad_packages(packed)) == []
+    put(packed, "usr/lib/toxmesh/one.py", "x = 2\n")
+    (row,) = bad_packages(packed)
+    assert (row.verdict, row.mend) == (FAIL, "sudo apt-get install --reinstall toxmesh")
+    (packed.root / "usr/lib/toxmesh/one.py").unlink()
+    assert len(list(bad_packages(packed))) == 1
+
+
+def test_a_package_without_a_list_of_files_is_not_called_whole(packed: Machine) -> None:
+    folder = Path(packed.packages[0])
+    (folder / "orjson-3.10.dist-info/RECORD").unlink()
+    texts = [row.text for row in doctor_packages.packages(packed)]
+    assert "orjson 3.10, without a list of its files" in texts
 
 
 def test_packages_of_another_are_told() -> None:

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ops import client, options, screen
-from ops.paths import LOCK_FILE, default_state_dir
-from toxmesh.commands import STATE_DIR_HELP, DirectoryPath
+from ops.paths import LOCK_FILE, SERVICE_STATE_DIR, running_state_dir
+from toxmesh.commands import DirectoryPath
 
 if TYPE_CHECKING:
     from ops.doctor_machine import Finding, Machine
 
+_STATE_DIR_HELP = "State directory [of the settings, else as `toxmesh ops status` has it]."
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _WIDTH = 11  # of the longest area
+SERVICE_CONFIG = Path("/etc/toxmesh/toxmesh.toml")
+"""Of the system's service: ops/systemd/toxmesh.service, ExecStart=."""
 
 
 @click.command("doctor")
-@click.option("--config", type=DirectoryPath, metavar="FILE", help="Settings file of the node.")
-@click.option("--state-dir", type=DirectoryPath, metavar="DIR", help=STATE_DIR_HELP)
+@click.option(
+    "--config", type=DirectoryPath, metavar="FILE", help="Its settings file [that of the service]."
+)
+@click.option("--state-dir", type=DirectoryPath, metavar="DIR", help=_STATE_DIR_HELP)
 @click.option("--bad", "only_bad", is_flag=True, help="Leave out what is well.")
 @options.as_json
 def command(
@@ -67,13 +72,17 @@ def _machine(config: Path | None, state_dir: Path | None) -> "Machine":
     from toxmesh.settings import default_workers
 
     usual = ",".join(f"{role}={count}" for role, count in default_workers().items())
+    if state_dir is None and config is None:
+        state_dir = running_state_dir()
+        if state_dir == SERVICE_STATE_DIR and SERVICE_CONFIG.is_file():
+            config = SERVICE_CONFIG
     plan = Plan(default_workers=usual)
     problems: tuple[str, ...] = ()
     try:
         settings = settings_file.load(config, {"state_dir": state_dir}).settings
     except settings_file.SettingsError as error:
         problems = tuple(str(problem) for problem in error.problems)
-        state_dir = state_dir or default_state_dir()
+        state_dir = state_dir or running_state_dir()
     else:
         state_dir = settings.state_dir
         plan = Plan(
