@@ -48,6 +48,7 @@ _PLAIN = (
     "master",
     "generation",
     "dispatch",
+    "log",
     "asked",
     "door",
     "guest",
@@ -95,6 +96,7 @@ class Life:
     totals: Totals = field(default_factory=Totals)
     lasting: Lasting = field(default_factory=Lasting)
     children: Sequence[Child] = ()
+    log: dict[str, Any] = field(default_factory=dict)  # what `LogBook` keeps
     asked: int = 0  # questions to children: no number is used twice
     door: int = -1  # descriptors: the control door, who waits for the upgrade, the web door
     guest: int = -1

@@ -25,9 +25,31 @@ class LogBook:
         self._passing: dict[str, tuple[str, float]] = {}  # and when each passes
         self._records: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._settled = 0.0
+        self._go_on(node.life.log)
         log = logs.current()
         if log is not None:
             log.listener = self._own
+
+    def _go_on(self, body: Mapping[str, Any]) -> None:
+        """Goes on with what the version before has kept, if anything."""
+        if not body:
+            return
+        self._normal = body["normal"]
+        self._levels.update(body["levels"])
+        self._passing.update({name: tuple(row) for name, row in body["passing"].items()})
+        self._records.extend(body["records"])
+        logs.set_level(self.level_of(SUPERVISOR))
+        if SUPERVISOR in self._passing:
+            logs.set_level(*self._passing[SUPERVISOR])
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns all of it as plain data, for the next version of the supervisor."""
+        return {
+            "normal": self._normal,
+            "levels": self._levels,
+            "passing": self._passing,
+            "records": list(self._records),
+        }
 
     # Records
 

@@ -8,6 +8,7 @@ by `status` until then.
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -193,6 +194,11 @@ class Reloads:
             self.reload()
         except CannotAnswer as refusal:
             log.error("the settings were not read again: %s", refusal.text)
+
+    def find_pending(self) -> None:
+        """Looks what is pending, where another process image may have known it."""
+        with suppress(CannotAnswer):
+            self.pending = [row for row in self._plan(self.read()) if row.how == RESTART]
 
     def report(self) -> list[dict[str, str]]:
         """Returns what is pending, for `status`."""

@@ -111,6 +111,7 @@ class Upgrade:
         row = node.life
         row.children = node.children
         row.asked = node.asker.number
+        row.log = node.log_book.to_body()
         row.door, row.web = node.door.descriptor, node.web.descriptor
         return life.put(node.settings, node.keys.secret.reveal(), node.bound, row)
 
@@ -192,6 +193,7 @@ class Upgrade:
         row.version_before = ""
         away = round(now - left_at, 3)
         log.info("toxmesh %s goes on where %s was, after %.3f s", __version__, was, away)
+        node.reloads.find_pending()
         self._later = Later(_ANSWER_S)
         if row.guest >= 0:
             node.door.adopt(row.guest, self._later, now)

@@ -154,6 +154,41 @@ def test_a_node_becomes_another_version_and_no_connection_or_frame_is_lost(
         assert not (node.state_dir / "control.sock").exists()
 
 
+def test_what_operators_have_changed_stays_as_it_is(
+    installed: Installed, tmp_path: Path
+) -> None:
+    def ask(request: str, **args: Any) -> dict[str, Any]:
+        return client.ask(tmp_path / "state", request, args)
+
+    settings = tmp_path / "node.toml"
+    settings.write_text('motd = "before"\n')
+    options = ("--config", str(settings), "--tcp-port", "0", "--workers", "dht=1,onion=1")
+    with installed.running(tmp_path / "state", *options) as node:
+        ask("services set", names=["data"], on=False)
+        ask("log level", name="dht.0", level="error")
+        ask("log level", name="supervisor", level="debug", seconds=600)
+        ask("ban add", what="192.0.2.0/24", note="too loud")
+        settings.write_text('motd = "then"\nbrokers = 2\ndispatch = "broker"\n')
+        ask("reload")
+        pending = node.status()["node"]["pending"]
+        asked = ("services", "log levels", "ban list")
+        before = {request: ask(request)["rows"] for request in asked}
+        upgrade(node.state_dir)
+        after = {request: ask(request)["rows"] for request in asked}
+        for rows in (before["ban list"], after["ban list"], before["log levels"]):
+            for row in rows:
+                row.pop("back_in_s", None)
+        levels = after["log levels"]
+        assert 0 < levels[0].pop("back_in_s") <= 600
+        for row in levels[1:]:
+            row.pop("back_in_s")
+        assert after == before
+        assert (pending, node.status()["node"]["pending"]) == (pending, pending)
+        assert len(pending) == 2
+        said = [row["message"] for row in ask("log tail", limit=1000)["rows"]]
+        assert any("goes on as toxmesh" in text for text in said)
+
+
 @pytest.mark.slow
 def test_two_thousand_relay_clients_see_nothing_of_twenty_upgrades(
     installed: Installed, tmp_path: Path
