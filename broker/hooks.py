@@ -108,6 +108,10 @@ class TcpSide(Protocol):
         """Goes on with the connections of the broker before; returns how many these are."""
         ...
 
+    def share_anew(self, now: float) -> None:
+        """Follows a new slot table of the relay; nothing is on its way to any of its workers."""
+        ...
+
     def follow(self, options: NodeOptions, now: float) -> None:
         """Follows settings that were changed while the node runs."""
         ...

@@ -379,8 +379,9 @@ class Broker:
 
     def _connect(self, topology: child.Topology, now: float) -> None:
         """Connects to new workers and lets go of those that are gone."""
-        self._slots = topology.slots
-        self._udp.route(topology.slots)
+        before, self._slots = self._slots, topology.slots
+        if before != topology.slots:
+            self._udp.route(topology.slots)
         peers = {Target(*name): peer for name, peer in topology.peers.items()}
         for target in {*self._udp.lanes, *peers}:
             if target.role == "broker":
@@ -403,6 +404,8 @@ class Broker:
             lane.connect(Outlet(self._zmq, peer.path, self._start.generation, peer.generation))
             if _is_relay(lane) and self._tcp is not None:
                 self._tcp.handle_worker(target.shard, peer.generation, now)
+        if self._tcp is not None and before.get("relay") not in (None, self._slots.get("relay")):
+            self._tcp.share_anew(now)
         self._newest = max(self._newest, *(peer.generation for peer in peers.values()), 0)
         early, self._early = self._early, []
         for frame in early:

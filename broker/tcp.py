@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
-from broker import tcp_asked, tcp_bans, tcp_handover
+from broker import tcp_asked, tcp_bans, tcp_shares
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
@@ -24,11 +24,11 @@ from broker.tcp_door import Door, is_shut
 from broker.tcp_gather import Gatherer
 from broker.tcp_rest import Rest
 from broker.tcp_shard import ShardWork
+from broker.tcp_succession import Succession
 from core import services
 from core.bans import News
 from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
 from core.entropy import Entropy, SystemEntropy
-from core.link.descriptors import Channel
 from core.link.memory import keep_large_buffers
 from core.link.streams import Stream
 from core.messages import Message, RelayDeliver
@@ -43,7 +43,7 @@ _EVENTS_A_TURN = 256
 log = logging.getLogger("toxmesh.relay")
 
 
-class RelayTcp(Bytes):
+class RelayTcp(Bytes, Succession):
     """All TCP of one node; the broker's loop calls it (`broker.hooks.TcpSide`)."""
 
     def __init__(
@@ -80,7 +80,7 @@ class RelayTcp(Bytes):
         self._rest = Rest(self.limits)
         self.gather = Gatherer(self)
         self._looks = tcp_asked.Looks(self)
-        self._sweep = tcp_bans.Sweep(self)
+        self.sweep = tcp_bans.Sweep(self)
         hooks.watch(self.poll.fileno(), select.EPOLLIN, self._on_ready)
 
     # What the broker's loop calls
@@ -100,15 +100,15 @@ class RelayTcp(Bytes):
                 # the shard begins anew from the records, as when its worker dies. It is counted
                 # and logged (`Bugs`), and the tenth in ten seconds ends the broker.
                 self.bugs.contain(now)
-                self._worker_gone(work, now)
-                self._worker_here(work, now)
+                self.worker_gone(work, now)
+                self.worker_here(work, now)
             self._bury(now)
             if self.gather:
                 self.gather.run()
         elif kind == RELAY_RESET:
             self.drops["relay_reset"] += 1
-            self._worker_gone(work, now)
-            self._worker_here(work, now)
+            self.worker_gone(work, now)
+            self.worker_here(work, now)
         else:
             self.drops["relay_frame_kind"] += 1
         self.pump(now)
@@ -135,9 +135,11 @@ class RelayTcp(Bytes):
         if work is None:
             work = self.works[shard] = ShardWork(shard, self.limits, self.directory)
         if work.up:
-            self._worker_gone(work, now)
+            self.worker_gone(work, now)
         if generation is not None:
-            self._worker_here(work, now)
+            self.worker_here(work, now)
+        else:
+            tcp_shares.forget(self, work)
         self.pump(now)
 
     def handle_credit(self, shard: int, now: float) -> None:
@@ -155,10 +157,10 @@ class RelayTcp(Bytes):
         for work in self.works.values():
             if work.is_overdue(now):
                 self.drops["relay_commit_late"] += 1
-                self._worker_gone(work, now)
-                self._worker_here(work, now)
+                self.worker_gone(work, now)
+                self.worker_here(work, now)
         self.clocks.run(self, now)
-        self._sweep.run(now)
+        self.sweep.run(now)
         self._bury(now)
         self.pump(now)
 
@@ -166,7 +168,7 @@ class RelayTcp(Bytes):
         """Returns when handle_timer wants to be called next."""
         if self.paused:
             return None
-        if self._sweep:
+        if self.sweep:
             return 0.0
         when = self.clocks.next(self)
         rest = self._rest.until
@@ -212,11 +214,12 @@ class RelayTcp(Bytes):
 
     def handle_bans(self, news: News, now: float) -> None:
         """Closes the connections of those who were shut out just now."""
-        self._sweep.begin(news, now)
+        self.sweep.begin(news, now)
 
     # Workers
 
-    def _worker_here(self, work: ShardWork, now: float) -> None:
+    def worker_here(self, work: ShardWork, now: float) -> None:
+        """Begins an epoch of a worker with the records of all that is its own."""
         self._epoch += 1
         work.begin(
             self._epoch,
@@ -226,7 +229,8 @@ class RelayTcp(Bytes):
         for connection in self.full.values():
             work.tell(connection.serial, connection.note)
 
-    def _worker_gone(self, work: ShardWork, now: float) -> None:
+    def worker_gone(self, work: ShardWork, now: float) -> None:
+        """Ends an epoch; what its worker had in hand is in doubt."""
         for connection in work.end():
             if connection.deaths >= 2:
                 self.close(connection, "relay_poison", now)
@@ -292,7 +296,7 @@ class RelayTcp(Bytes):
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
         address, prefix = ip_of(source), prefix_of(source)
-        reason = self.admission.refusal(address, prefix) or self._sweep.refusal(source)
+        reason = self.admission.refusal(address, prefix) or self.sweep.refusal(source)
         if reason is not None:
             self.drops[reason] += 1
             stream.close()
@@ -321,31 +325,6 @@ class RelayTcp(Bytes):
             self.admission.confirmed(connection)
         if connection.full:
             self.full[connection.serial] = connection
-
-    def pause(self) -> None:
-        """Reads and accepts nothing more, and gives no work out: another broker goes on here."""
-        self.paused = True
-        self.hooks.unwatch(self.poll.fileno())
-
-    def quiet(self, shard: int | None = None) -> bool:
-        """Tells whether no worker (or not this one) has anything that it has not committed."""
-        return not any(row.flying for row in self.works.values() if shard in (None, row.number))
-
-    def hand_over(self, channel: Channel) -> None:
-        """Gives all connections to another broker; raises ChannelClosed or TimeoutError."""
-        tcp_handover.hand_over(self, channel)
-
-    def take_over(self, taken: tcp_handover.Taken) -> int:
-        """Goes on with the connections of the broker before; returns how many these are."""
-        count = taken.restore(self)
-        self._sweep.begin_all()
-        return count
-
-    def hold(self, shard: int, held: bool) -> None:
-        """Gives a worker nothing for now (or again), because it is being replaced."""
-        work = self.works.get(shard)
-        if work is not None:
-            work.held = held
 
     def _greet(self, connection: Connection, now: float) -> None:
         """Collects the client hello; when it is complete its key tells the shard."""

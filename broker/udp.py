@@ -7,7 +7,7 @@ from typing import Any
 from broker.info import KIND as INFO
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
-from broker.routes import Row, Target, compile_rows
+from broker.routes import Row, Target, compile_rows, route
 from core.bans import Bans
 from core.endpoint import Endpoint
 from core.link.mmsg import Receiver, Sender, Tap, receiver, sender
@@ -57,10 +57,17 @@ class UdpSide:
         return lane
 
     def route(self, tables: Mapping[str, SlotTable]) -> None:
-        """Follows new slot tables."""
+        """Follows new slot tables, and gives what waits already to those who own it now."""
         self._rows, self._reasons = compile_rows(
             tables, lambda target: self._misplaced if self._kernel else self.lane(target).items
         )
+        waiting = [entry for lane in self.lanes.values() for entry in lane.queue.withdraw()]
+        for socket, source, packet in waiting:
+            target = route(packet, tables)
+            if isinstance(target, Target):
+                self.lane(target).queue.put(socket, source, packet)
+            else:
+                self._drops[target] += 1
 
     def read(self, index: int, now: float) -> bool:
         """Takes what one socket has, up to a fair share; returns whether there may be more."""

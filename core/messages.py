@@ -112,6 +112,11 @@ class AnnounceAsked(NamedTuple):
     chat_id: bytes  # empty: no group announce, or it is stored already
     groups: bytes  # with a chat id the announce to store, without one those to send
 
+    @property
+    def subject(self) -> bytes:
+        """The key whose owner it is for."""
+        return self.chat_id or (self.requester if self.proven else self.searched)
+
     def __repr__(self) -> str:
         return f"AnnounceAsked(kind={self.kind:#x}, hidden)"  # it carries a key
 
@@ -127,6 +132,11 @@ class DataAsked(NamedTuple):
     requester: bytes
     body: bytes  # opened (of a store both boxes), without the ping id; begins with the data key
     ping_id: bytes  # 8 bytes
+
+    @property
+    def subject(self) -> bytes:
+        """The key whose owner it is for."""
+        return self.body[:32]
 
     def __repr__(self) -> str:
         return f"DataAsked(kind={self.kind:#x}, hidden)"  # it carries a key

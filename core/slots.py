@@ -1,5 +1,6 @@
 """Which shard of a role answers for a key: 256 slots, handed out to shards by a table."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 SLOT_COUNT = 256
@@ -30,3 +31,25 @@ class SlotTable:
     def shard_of(self, key: bytes) -> int:
         """Returns the shard that owns a 32-byte key."""
         return self.shards[key[SLOT_BYTE]]
+
+    def adding(self, shard: int) -> "SlotTable":
+        """Returns the table in which a new shard has its share; slots go to it and nowhere else."""
+        counts = Counter(self.shards)
+        owners = list(self.shards)
+        for _ in range(SLOT_COUNT // (len(counts) + 1)):
+            giver = max(counts, key=lambda row: (counts[row], -row))
+            owners[len(owners) - 1 - owners[::-1].index(giver)] = shard  # the last one it has
+            counts[giver] -= 1
+        return SlotTable(self.generation + 1, tuple(owners))
+
+    def without(self, shard: int) -> "SlotTable":
+        """Returns the table in which the others share what a shard has; they keep their own."""
+        counts = Counter(row for row in self.shards if row != shard)
+        if not counts:
+            raise ValueError("a role without shards has no slot table")
+        owners = list(self.shards)
+        for slot, owner in enumerate(owners):
+            if owner == shard:
+                taker = owners[slot] = min(counts, key=lambda row: (counts[row], row))
+                counts[taker] += 1
+        return SlotTable(self.generation + 1, tuple(owners))

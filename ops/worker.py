@@ -1,6 +1,7 @@
 """`toxmesh ops worker`: replaces processes of a running node without losing anything."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,3 +29,60 @@ def restart(name: str, state_dir: Path, as_json: bool) -> int:
     rows = [[row["name"], str(row["was"]), str(row["pid"])] for row in answer["rows"]]
     click.echo("\n".join(screen.table([["process", "was", "is"], *rows])))
     return 0
+
+
+def _change(request: str, args: dict[str, Any], state_dir: Path, as_json: bool) -> int:
+    """Asks for a change of how many processes there are, and says what was done."""
+    answer = client.ask(state_dir, request, args, _ANSWER_S)
+    if as_json:
+        options.print_json(answer)
+        return 0
+    for row in answer["rows"]:
+        click.echo(f"{row['name']} (process {row['pid']}) was {row['what']}")
+    return 0
+
+
+@click.command("add")
+@click.argument("role")
+@click.argument("count", type=click.IntRange(1), default=1)
+@options.state_dir
+@options.as_json
+@options.says_why
+def add(role: str, count: int, state_dir: Path, as_json: bool) -> int:
+    """Give a role (dht, onion, relay) more processes while the node runs.
+
+    Each new one is up before it gets its share of the keys, with what belongs to them: nobody is
+    dropped. It lasts until the settings are read again. Exit codes: 0 done, 2 refused, 3 no such
+    role, 4 no node answers, 5 permission.
+    """
+    return _change("worker add", {"role": role, "count": count}, state_dir, as_json)
+
+
+@click.command("remove")
+@click.argument("role")
+@click.argument("count", type=click.IntRange(1), default=1)
+@options.state_dir
+@options.as_json
+@options.says_why
+def remove(role: str, count: int, state_dir: Path, as_json: bool) -> int:
+    """Take processes from a role, those with the highest numbers first; one has to stay.
+
+    What they have goes to the others before they end: nobody is dropped. It lasts until the
+    settings are read again. Exit codes: 0 done, 2 refused, 3 no such role, 4 no node answers,
+    5 permission.
+    """
+    return _change("worker remove", {"role": role, "count": count}, state_dir, as_json)
+
+
+@click.command("drain")
+@click.argument("name")
+@options.state_dir
+@options.as_json
+@options.says_why
+def drain(name: str, state_dir: Path, as_json: bool) -> int:
+    """Give what one process (relay.1) has to the others of its role, and end it.
+
+    `toxmesh ops worker add ROLE` brings it back. Exit codes: 0 done, 1 no such process, 2 refused
+    (dht.0, a broker, the only one of its role), 4 no node answers, 5 permission.
+    """
+    return _change("worker drain", {"name": name}, state_dir, as_json)

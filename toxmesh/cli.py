@@ -140,7 +140,12 @@ ban = LazyGroup(
 
 worker = LazyGroup(
     "worker",
-    {"restart": "ops.worker:restart"},
+    {
+        "restart": "ops.worker:restart",
+        "add": "ops.worker:add",
+        "remove": "ops.worker:remove",
+        "drain": "ops.worker:drain",
+    },
     "Change the processes of a running node.",
 )
 

@@ -41,6 +41,11 @@ class Lasting:
                 return ()
         return (self._made[row.name],)
 
+    def forget(self, name: str) -> None:
+        """Lets go of the memory of a place that is given up."""
+        if name in self._made:
+            os.close(self._made.pop(name))
+
     def close(self) -> None:
         """Lets go of all of it."""
         for descriptor in self._made.values():

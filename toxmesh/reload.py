@@ -46,7 +46,7 @@ class Way(NamedTuple):
 
 _SOCKETS = Way(RESTART, "the node's sockets are bound once")
 _BROKER = Way(LIVE, "the broker follows at once")
-_WORKERS = Way(RESTART, "processes are started with the node")
+_WORKERS = Way(REPLACE, "processes are added or removed")
 
 WAYS: Mapping[str, Way] = {
     "state_dir": Way(RESTART, "keys and the control door stand there"),
@@ -225,8 +225,14 @@ class Reloads:
         return self._answer(changes, dry_run=True, done=set())
 
     def _plan(self, wanted: Settings) -> list[Change]:
-        """Returns what differs."""
-        return differences(self._node.settings, wanted)
+        """Returns what differs; what cannot be done now although its way would allow it, waits."""
+        changes = differences(self._node.settings, wanted)
+        for place, row in enumerate(changes):
+            table, _, role = row.setting.partition(".")
+            why = self._node.swaps.sizes.why_not(role, row.new) if table == "workers" else ""
+            if why:
+                changes[place] = row._replace(how=RESTART, text=why)
+        return changes
 
     def reload(self) -> Later:
         """Applies the settings as they are written now. Raises Refused, and then nothing changed.
@@ -323,8 +329,12 @@ class Reloads:
                 log.error("%s stays %s: %s", row.setting, shown(row.old), value)
             self._apply_next(rows[1:], changes, done, result)
 
+        table, _, role = row.setting.partition(".")
         try:
-            later = node.swaps.replace(["dht.0"])
+            if table == "workers":
+                later = node.swaps.sizes.resize(role, int(row.new))
+            else:
+                later = node.swaps.replace(["dht.0"])
         except CannotAnswer as refusal:
             later = Later()
             later.refuse(refusal)

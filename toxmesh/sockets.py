@@ -6,6 +6,7 @@ Or handed over by the service manager (`toxmesh.activation`), which keeps them b
 import errno
 import ipaddress
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ class NodeSockets:
     tcp_ports: tuple[int, ...] = ()
     lanes: dict[Lane, list[socket.socket]] = field(default_factory=dict)
     """Kernel dispatch: the sockets of each lane, one for each of `udp` and in that order."""
+    places: dict[Lane, int] = field(default_factory=dict)
+    """The number of each lane's socket in its group. Numbers stay: what is closed would make the
+    kernel give its number to another socket, so lanes that are not needed any more are parked."""
+    parked: dict[Lane, list[socket.socket]] = field(default_factory=dict)
+    _told_drops: dict[socket.socket, int] = field(default_factory=dict)
     readers: list[list[socket.socket]] = field(default_factory=list)
     """Several brokers: the sockets of each one but the first, in the order of `udp`."""
     spares: dict[socket.socket, list[socket.socket]] = field(default_factory=dict)
@@ -55,6 +61,10 @@ class NodeSockets:
             "udp_port": self.udp_port,
             "tcp_ports": list(self.tcp_ports),
             "lanes": [[list(lane), _numbers(rows)] for lane, rows in self.lanes.items()],
+            "parked": [[list(lane), _numbers(rows)] for lane, rows in self.parked.items()],
+            "places": [[list(lane), place] for lane, place in self.places.items()],
+            "told_drops": [[row.fileno(), count] for row, count in self._told_drops.items()],
+            "from_unit": bool(self.spares),
             "readers": [_numbers(rows) for rows in self.readers],
         }
 
@@ -62,12 +72,20 @@ class NodeSockets:
     def from_body(cls, body: Mapping[str, Any]) -> "NodeSockets":
         """Goes on with what `to_body` named."""
         udp = _sockets(body["udp"])
+        lanes = {Lane(*lane): _sockets(rows) for lane, rows in body["lanes"]}
+        parked = {Lane(*lane): _sockets(rows) for lane, rows in body["parked"]}
+        groups = [*lanes.values(), *parked.values()]
+        by_fd = {row.fileno(): row for group in groups for row in group}
         return cls(
             udp=udp,
             tcp=_sockets(body["tcp"]),
             udp_port=body["udp_port"],
             tcp_ports=tuple(body["tcp_ports"]),
-            lanes={Lane(*lane): _sockets(rows) for lane, rows in body["lanes"]},
+            lanes=lanes,
+            parked=parked,
+            places={Lane(*lane): place for lane, place in body["places"]},
+            spares={row: [] for row in udp} if body["from_unit"] else {},
+            _told_drops={by_fd[fd]: count for fd, count in body["told_drops"] if fd in by_fd},
             readers=[_sockets(rows) for rows in body["readers"]],
         )
 
@@ -85,10 +103,12 @@ class NodeSockets:
         self.spares = {main: [] for main in self.spares}
 
     def _close_groups(self) -> None:
-        for rows in [*self.lanes.values(), *self.readers]:
+        for rows in [*self.lanes.values(), *self.parked.values(), *self.readers]:
             for row in rows:
                 row.close()
         self.lanes = {}
+        self.parked = {}
+        self.places = {}
         self.readers = []
 
     def _join(self, main: socket.socket) -> socket.socket:
@@ -110,8 +130,9 @@ class NodeSockets:
         Returns why that cannot be (then nothing has changed, and the broker dispatches), or "".
         """
         try:
-            for lane in dispatch.lanes(tables):
+            for number, lane in enumerate(dispatch.lanes(tables), 1):
                 self.lanes[lane] = []
+                self.places[lane] = number
                 for main in self.udp:
                     self.lanes[lane].append(self._join(main))
             if self.lanes:
@@ -129,6 +150,71 @@ class NodeSockets:
             return (error.strerror or "it is not supported").lower()
         self._close_spares()
         return ""
+
+    def add_lanes(self, tables: Mapping[str, SlotTable]) -> None:
+        """Makes the sockets of lanes that are new in `tables`; they get nothing before `follow`.
+
+        Raises BindError where that cannot be; then nothing has changed.
+        """
+        missing = [lane for lane in dispatch.lanes(tables) if lane not in self.lanes]
+        if self.spares and any(lane not in self.parked for lane in missing):
+            raise BindError(
+                f"the sockets of UDP port {self.udp_port} come from a .socket unit, which has none"
+                " for more processes; change its ListenDatagram= lines and start the node again"
+            )
+        group: list[socket.socket] = []
+        try:
+            for lane in missing:
+                if lane in self.parked:
+                    continue
+                group = []
+                for main in self.udp:
+                    group.append(self._join(main))
+                    dispatch.refuse_all(group[-1], True)
+                self.places[lane] = 1 + len(self.places)
+                self.parked[lane] = group
+        except OSError as error:
+            # What is whole keeps its number, and is there when it is tried again.
+            if group not in self.parked.values():
+                for row in group:  # the last ones of their groups: the others' numbers stay
+                    row.close()
+            reason = (error.strerror or "?").lower()
+            raise BindError(f"no more sockets for UDP port {self.udp_port}: {reason}") from None
+        for lane in missing:
+            self.lanes[lane] = self.parked.pop(lane)
+            for row in self.lanes[lane]:
+                with suppress(OSError):
+                    dispatch.refuse_all(row, False)
+                self._told_drops[row] = dispatch.kernel_queue(row).drops
+
+    def follow(self, tables: Mapping[str, SlotTable]) -> None:
+        """Lets the kernel dispatch by other tables, whose lanes are all there: at once, for each
+        listen address. Raises OSError."""
+        code = dispatch.program(tables, self.places)
+        for main in self.udp:
+            dispatch.attach(main, code)
+
+    def park_lanes(self, tables: Mapping[str, SlotTable]) -> Counter[str]:
+        """Puts the sockets of lanes aside that are not in `tables`: nobody reads them any more.
+
+        Returns what they have dropped, by reason: it is not told by `kernel_queues` any more.
+        """
+        known = set(dispatch.lanes(tables))
+        drops: Counter[str] = Counter()
+        for lane in [lane for lane in self.lanes if lane not in known]:
+            self.parked[lane] = self.lanes.pop(lane)
+            for row in self.parked[lane]:
+                count = self._queue(row).drops
+                if count:
+                    drops[f"kernel_full:{lane.role}:{lane.name}"] += count
+                with suppress(OSError):  # else broadcasts wait there for nobody, up to its buffer
+                    dispatch.refuse_all(row, True)
+        return drops
+
+    def _queue(self, row: socket.socket) -> KernelQueue:
+        """Returns a socket's queue, without drops from before it was parked."""
+        size, drops = dispatch.kernel_queue(row)
+        return KernelQueue(size, drops - self._told_drops.get(row, 0))
 
     def share_among_brokers(self, count: int) -> None:
         """Makes sockets for `count` brokers; the kernel spreads senders over them.
@@ -181,7 +267,7 @@ class NodeSockets:
             for lane, group in self.lanes.items()
             for row in group
         ]
-        return [(reader, name, dispatch.kernel_queue(row)) for reader, name, row in rows]
+        return [(reader, name, self._queue(row)) for reader, name, row in rows]
 
     def families(self) -> tuple[int, ...]:
         """Returns the address family of each UDP socket."""

@@ -12,12 +12,13 @@ import socket
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from core.asking import BUSY, NOT_FOUND, REFUSED
 from core.link.descriptors import Note
 from toxmesh.children import START_S, Child, State
 from toxmesh.control import Later, Refused
+from toxmesh.resize import Resizes
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
@@ -81,13 +82,14 @@ class Swaps:
         self._waiting: deque[tuple[str, Later]] = deque()
         self._now: _Swap | None = None
         self._later = Later()
+        self.sizes = Resizes(cast("Supervisor", node))
         self.retired: list[Child] = []
         """Processes that were replaced and have not ended yet."""
 
     @property
     def busy(self) -> bool:
         """Whether something is being replaced, or waits for it."""
-        return self._now is not None or bool(self._waiting)
+        return self._now is not None or bool(self._waiting) or self.sizes.busy
 
     @property
     def extra(self) -> list[Child]:
@@ -140,9 +142,15 @@ class Swaps:
         """Begins the next replacement, and ends waiting that lasts too long."""
         swap = self._now
         if swap is None:
-            if self._waiting and not self._node.stopping:
+            if self.sizes.under_way or not self._waiting:
+                self.sizes.turn(now)
+            elif not self._node.stopping:
                 name, self._later = self._waiting.popleft()
-                self._begin(next(row for row in self._node.children if row.name == name), now)
+                row = next((row for row in self._node.children if row.name == name), None)
+                if row is not None:
+                    self._begin(row, now)
+                else:
+                    self._later.refuse(Refused(NOT_FOUND, f"{name} has left meanwhile"))
             return
         if now - swap.since <= _PATIENCE_S[swap.phase]:
             return
@@ -177,7 +185,7 @@ class Swaps:
         """Takes what the processes of a replacement say; returns whether that was all."""
         swap = self._now
         if swap is None:
-            return False
+            return self.sizes.note(row, note, now)
         if row is swap.fresh and note.name == "ready":
             row.move("ready")
             self._node.event("worker", {"name": row.name, "pid": row.pid, "what": "successor"})
@@ -279,7 +287,7 @@ class Swaps:
             return True
         swap = self._now
         if swap is None:
-            return False
+            return self.sizes.ended(row, now)
         if row is swap.fresh:
             self._give_up("the new process ended")
             return True
@@ -315,6 +323,7 @@ class Swaps:
 
     def abandon(self) -> None:
         """The node stops: whatever is under way ends."""
+        self.sizes.abandon()
         while self._waiting:
             self._waiting.popleft()[1].refuse(Refused(BUSY, "the node stops"))
         if self._now is not None:

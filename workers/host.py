@@ -36,6 +36,7 @@ from core.wire import WireError
 from workers import looks
 from workers.datagrams import Datagrams
 from workers.outbox import WorkerOutbox
+from workers.resizing import Resizing
 
 _FRAMES_A_TURN = 4
 _EVENTS_A_TURN = 64
@@ -127,6 +128,7 @@ class Host:
         self._handle_topology: Callable[[float], None] | None = self._optional("handle_topology")
         self._handle_stop: Callable[[float], None] | None = self._optional("handle_stop")
         self._holds = handover.Holds(channel)
+        self._resizing = Resizing(channel, self.module, self._guard)
         self._hands_over = False
         self._asked = Asked(
             channel,
@@ -193,6 +195,8 @@ class Host:
             self._asked.tell_events()
         if self._holds:
             self._holds.turn(lambda name: self.out.mailbox(name).quiet)
+        if self._reading or not self._rank:
+            self._resizing.turn(self._ready, not (datagrams.misses or self._handled or own))
         if self._stop_by is not None and not self._stopped:
             self._stop(now, count == 0 and not datagrams.misses)
         return more or bool(own)
@@ -241,7 +245,8 @@ class Host:
                 self._withheld_since = now
         else:
             self._withheld_since = None
-        self._read_sockets(self._connected and self._stop_by is None and not self._withholds(now))
+        paused = self._resizing.paused or self._stop_by is not None or self._withholds(now)
+        self._read_sockets(self._connected and not paused)
 
     def _withholds(self, now: float) -> bool:
         since = self._withheld_since
@@ -379,7 +384,7 @@ class Host:
             self._exit = 0
         elif note.name == "bans":
             self.datagrams.bans.learn(note.body)
-        else:
+        elif not self._resizing.hear(note, self.datagrams.sockets, time.monotonic()):
             self.out.begin(-1)
             self._asked.hear(note, time.monotonic())
 
@@ -405,6 +410,7 @@ class Host:
         for role in set(slots) - set(topology.slots):
             del slots[role]
         slots.update(topology.slots)
+        self.out.sort_again()
         own = (start.role, start.shard)
         for name in (set(self.out.mailboxes) | set(topology.peers)) - {own}:
             peer = topology.peers.get(name)

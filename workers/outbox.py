@@ -6,7 +6,13 @@ from typing import Any
 
 from core.link.frames import Mailbox
 from core.link.mmsg import Sender, name_size, sender
-from core.messages import MESSAGE_NUMBERS, Message
+from core.messages import (
+    MESSAGE_NUMBERS,
+    MESSAGE_TYPES,
+    AnnounceAsked,
+    DataAsked,
+    Message,
+)
 from core.module import LocalError
 from core.slots import SlotTable
 
@@ -81,9 +87,11 @@ class WorkerOutbox:
         self._put((role, table.shard_of(key)), message)
 
     def tell_shard(self, role: str, shard: int, message: Message) -> None:
-        """Tells one shard by number."""
+        """Tells one shard by number; one that is up but has no slots yet asks for things, too."""
         table = self._slots.get(role)
-        if role != "broker" and (table is None or shard not in table.shards):
+        box = self.mailboxes.get((role, shard))
+        up = box is not None and box.outlet is not None
+        if role != "broker" and not up and (table is None or shard not in table.shards):
             self.drops[f"told_nobody:{role}"] += 1
             return
         self._put((role, shard), message)
@@ -99,6 +107,23 @@ class WorkerOutbox:
         if table is not None:
             for shard in sorted(set(table.shards)):
                 yield role, shard
+
+    def sort_again(self) -> None:
+        """Gives what waits for a shard to the owner of its key, after the slot tables changed."""
+        for name, box in list(self.mailboxes.items()):
+            table = self._slots.get(name[0])
+            if table is None:
+                continue
+            for origin, number, fields in box.withdraw():
+                message = MESSAGE_TYPES[number](*fields)
+                key = message.subject if isinstance(message, AnnounceAsked | DataAsked) else None
+                owner = name if key is None else (name[0], table.shard_of(key))
+                if owner[1] not in table.shards:
+                    continue  # it concerns nobody but the one that leaves
+                if owner == self._own_name:
+                    self.own.append((origin, message))
+                else:
+                    self.mailbox(owner).put(number, message, origin)
 
     def mailbox(self, name: tuple[str, int]) -> Mailbox:
         """Returns the mailbox of a role and shard."""

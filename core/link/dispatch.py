@@ -29,6 +29,7 @@ for _kind in (0x80, 0x81, 0x82, 0x8C, 0x8D, 0x8E):
 for _kind in (0x83, 0x85, 0x87, 0x90, 0x91, 0x92, 0x93, 0x95, 0x97):
     CLASS_OF[_kind] = ANNOUNCE
 
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _SO_ATTACH_REUSEPORT_CBPF = 51  # Linux asm-generic/socket.h; socket has no name for it
 _SO_MEMINFO = 55
 _MEMINFO_WORDS = 9  # Linux sock_diag.h: SK_MEMINFO_VARS
@@ -78,9 +79,16 @@ def lanes(tables: Mapping[str, SlotTable]) -> list[Lane]:
     ]
 
 
-def program(tables: Mapping[str, SlotTable]) -> list[Instruction]:
-    """Returns the program that finds the socket of a datagram's lane: 1 + its place in `lanes`."""
+def program(
+    tables: Mapping[str, SlotTable], places: Mapping[Lane, int] | None = None
+) -> list[Instruction]:
+    """Returns the program that finds the socket of a datagram's lane.
+
+    `places`: the number of each lane's socket in its group; 1 + its place in `lanes` if left out.
+    """
     rows = lanes(tables)
+    if places is None:
+        places = {lane: 1 + index for index, lane in enumerate(rows)}
     groups: dict[tuple[str, int, int | None], list[int]] = {}
     for kind, row in ROUTES.items():
         if row.role in tables:
@@ -88,8 +96,8 @@ def program(tables: Mapping[str, SlotTable]) -> list[Instruction]:
     code: list[Instruction] = [(_LOAD_BYTE, 0, 0, 0)]
     for (role, number, slot_byte), kinds in groups.items():
         numbers = {
-            lane.shard: 1 + index
-            for index, lane in enumerate(rows)
+            lane.shard: places[lane]
+            for lane in rows
             if (lane.role, lane.name) == (role, CLASSES[number])
         }
         body: list[Instruction]
@@ -107,7 +115,9 @@ def program(tables: Mapping[str, SlotTable]) -> list[Instruction]:
 def _find(table: SlotTable, numbers: Mapping[int, int]) -> list[Instruction]:
     """Returns the part that makes a slot (in A) the number of the owner's socket."""
     count = len(numbers)
-    if table.shards == SlotTable.even(count).shards and sorted(numbers) == list(range(count)):
+    first = numbers.get(0, 0)
+    in_a_row = all(numbers.get(shard) == first + shard for shard in range(count))
+    if in_a_row and table.shards == SlotTable.even(count).shards:
         return [(_MODULO, 0, 0, count), (_ADD, 0, 0, numbers[0]), (_RETURN_A, 0, 0, 0)]
     return _search([numbers[shard] for shard in table.shards], 0, SLOT_COUNT)
 
@@ -121,6 +131,17 @@ def _search(owners: Sequence[int], low: int, high: int) -> list[Instruction]:
     right = _search(owners, middle, high)
     # A conditional jump reaches 255 instructions at most, the plain one any number.
     return [(_IF_AT_LEAST, 0, 1, middle), (_JUMP, 0, 0, len(left)), *left, *right]
+
+
+def refuse_all(udp: socket.socket, refuse: bool) -> None:
+    """Lets the kernel drop whatever comes to a socket that nobody reads (a broadcast reaches every
+    socket of a port), or stops that. Raises OSError."""
+    if refuse:
+        memory = ctypes.create_string_buffer(struct.pack("=HBBI", _RETURN, 0, 0, 0))
+        head = struct.pack("@HP", 1, ctypes.addressof(memory))
+        udp.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
+    else:
+        udp.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 def attach(group: socket.socket, code: Sequence[Instruction]) -> None:

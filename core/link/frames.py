@@ -181,6 +181,12 @@ class Mailbox:
             self._rows.popleft()
             self._drops[f"told_full:{self._role}"] += 1
 
+    def withdraw(self) -> list[tuple[int, int, tuple[Any, ...]]]:
+        """Takes out all messages that were not sent yet: origin, number and fields of each."""
+        rows = [(origin, number, fields) for origin, (number, fields) in self._rows]
+        self._rows.clear()
+        return rows
+
     def put_frame(self, kind: int, items: Sequence[Any]) -> None:
         """Appends a whole frame for this incarnation of the receiver; never dropped while it lives.
 

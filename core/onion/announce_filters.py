@@ -220,6 +220,10 @@ class OtherFilters:
         self.spared += 1
         return False
 
+    def forget(self) -> None:
+        """Knows nothing of others any more: searches are told to the owners until they tell."""
+        self._others.clear()
+
     def __len__(self) -> int:
         return len(self._others)
 

@@ -2,6 +2,7 @@
 
 import mmap
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 from core.endpoint import Endpoint
@@ -155,6 +156,35 @@ class AnnounceStore:
         found = self._by_distance.some_after(distance)
         own = self._own
         return (found[-1] if found else distance), [own ^ row for row in found]
+
+    def take_out(self, stays: Callable[[bytes], bool]) -> list[list[bytes]]:
+        """Forgets the entries of all keys that do not stay, and returns key and entry of each, the
+        one announced longest ago first."""
+        own = self._own
+        rows: list[list[bytes]] = []
+        for distance, place in list(self._places.items()):
+            key = (own ^ distance).to_bytes(32, "big")
+            if not stays(key):
+                rows.append([key, self._read(place)])
+                self._forget(distance)
+        return rows
+
+    def put_in(self, rows: Iterable[Sequence[bytes]]) -> list[bytes]:
+        """Stores what `take_out` returned elsewhere, unless what is here is newer; returns the keys
+        that are new here."""
+        new: list[bytes] = []
+        for key, entry in rows:
+            since = announced_at(entry)
+            known = self._places.get(self._own ^ int.from_bytes(key, "big"))
+            if known is not None and since_of(self._memory, known + ENTRY)[0] >= since:
+                continue
+            source = Endpoint(entry[SOURCE])
+            kept = self.put(key, source, entry[ONION_RETURN], entry[DATA_KEY], since)
+            if kept is Kept.NEW:
+                new.append(key)
+        in_order = sorted(self._places, key=self._since)
+        self._places = OrderedDict((row, self._places[row]) for row in in_order)
+        return new
 
     @property
     def capacity(self) -> int:

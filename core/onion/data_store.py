@@ -1,6 +1,6 @@
 """Small pieces of data that clients keep at the nodes near a key of theirs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from core.onion.ordered import OrderedRows
@@ -91,6 +91,20 @@ class DataStore:
         own = self._own
         self._by_distance = OrderedRows(own ^ int.from_bytes(key, "big") for key in self._entries)
         self._by_time = OrderedRows((row.until, key) for key, row in self._entries.items())
+
+    def take_out(self, stays: Callable[[bytes], bool]) -> list[list[Any]]:
+        """Forgets all entries whose keys do not stay, and returns them as `rows` does."""
+        rows = [row for row in self.rows() if not stays(row[0])]
+        for row in rows:
+            self.delete(row[0])
+        return rows
+
+    def put_in(self, rows: Iterable[Sequence[Any]], now: float) -> None:
+        """Stores what `take_out` returned elsewhere, unless what is here lasts longer."""
+        for key, data, until in rows:
+            known = self._entries.get(key)
+            if known is None or known.until < until:
+                self.put(key, data, until, now)
 
     def expire(self, now: float, limit: int) -> int:
         """Forgets up to `limit` entries whose time is over; returns how many these were."""

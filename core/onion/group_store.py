@@ -1,7 +1,7 @@
 """Announces of group peers, by chat id: how a group is found by those who know only its id."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -151,6 +151,19 @@ class GroupStore:
             chat = self._chats[chat_id] = _Chat(opened_from, since)
             chat.peers = {announce[:32]: announce for announce in announces}
             self._opened[opened_from] += 1
+
+    def take_out(self, stays: Callable[[bytes], bool]) -> list[list[Any]]:
+        """Forgets all chats that do not stay, and returns them as `rows` does."""
+        rows = [row for row in self.rows() if not stays(row[0])]
+        for row in rows:
+            self._forget(row[0])
+        return rows
+
+    def put_in(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Keeps what `take_out` returned elsewhere, as far as there is room."""
+        missing = [row for row in rows if row[0] not in self._chats]
+        self.restore(missing[: max(0, self._capacity - len(self._chats))])
+        self._chats = OrderedDict(sorted(self._chats.items(), key=lambda row: row[1].since))
 
     def expire(self, now: float) -> None:
         """Forgets chats without an announce for 30 s; at most 64 a call, so that none is long."""

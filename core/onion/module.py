@@ -1,6 +1,6 @@
 """The onion module of one shard: gives each packet and message to the part that knows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from core import services
@@ -30,6 +30,7 @@ from core.onion.forwarding import Forwarding
 from core.onion.group_store import DEFAULT_CAPACITY as GROUP_CAPACITY
 from core.onion.group_store import GroupStore
 from core.onion.hops import OnionHops
+from core.slots import SlotTable
 from core.wire import WireError
 
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
@@ -69,6 +70,7 @@ class OnionModule:
         self.forwarding = Forwarding(context, self.nodes, self.data)
         self._view = OnionView(self, context)
         self._began = memory is None
+        self._table: SlotTable | None = None  # as it was announced last
         self._handed_over = False
         self._restored = 0
         self._next_sweep: float | None = None
@@ -151,8 +153,12 @@ class OnionModule:
         """Takes up the announce entries that stand in the memory of this shard's place.
 
         Before that moment the process before this one may still write there; nothing is asked of
-        this one until then.
+        this one until then. Where keys have moved between shards, what their filters said counts no
+        more.
         """
+        table, self._table = self._table, self.context.slots.get("onion")
+        if table is not None and table != self._table:
+            self.announces.others.forget()
         if self._began:
             return
         self._began = True
@@ -180,6 +186,31 @@ class OnionModule:
             return
         self.announces.groups.restore(state["groups"])
         self.data.store.restore(state["data"])
+
+    def share_out(self, table: SlotTable) -> dict[str, Any]:
+        """Leaves everything whose key is another shard's by a table, and forgets it."""
+        shard = self.context.shard
+
+        def stays(key: bytes) -> bool:
+            return table.shard_of(key) == shard
+
+        return {
+            "announces": self.announces.entries.take_out(stays),
+            "groups": self.announces.groups.take_out(stays),
+            "data": self.data.store.take_out(stays),
+        }
+
+    def take_in(self, state: dict[str, Any], table: SlotTable, now: float) -> None:
+        """Keeps what is this shard's by a table of what another has left with `share_out`."""
+        shard = self.context.shard
+
+        def own(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+            return [row for row in rows if table.shard_of(row[0]) == shard]
+
+        for key in self.announces.entries.put_in(own(state["announces"])):
+            self.announces.own_filter.add(key)
+        self.announces.groups.put_in(own(state["groups"]))
+        self.data.store.put_in(own(state["data"]), now)
 
     def handle_timer(self, now: float) -> None:
         """Tells the other shards what is new here, and forgets what is too old."""

@@ -74,6 +74,29 @@ def test_the_program_finds_the_lane_of_the_owner_that_the_broker_would_find(
     assert seen == set(rows)
 
 
+def test_the_program_follows_sockets_whose_numbers_are_in_no_order() -> None:
+    grown = SlotTable.even(2).adding(2).adding(3).without(0)
+    tables = {"dht": SlotTable.even(3).without(1), "onion": grown, "relay": SlotTable.even(1)}
+    chance = random.Random(8)
+    rows = dispatch.lanes(tables)
+    numbers = chance.sample(range(1, 100), len(rows))
+    places = dict(zip(rows, numbers, strict=True))
+    code = dispatch.program(tables, places)
+    assert len(code) < 4096
+    names = {number: lane for lane, number in places.items()}
+    seen = set()
+    for number in range(40_000):
+        packet = bytes([number % 256]) + chance.randbytes(81)
+        owner = route(packet, tables)
+        found = run(code, packet)
+        if isinstance(owner, Target) and owner != BROKER:
+            assert names[found][:2] == owner
+            seen.add(names[found])
+        else:
+            assert found == 0
+    assert seen == set(rows)
+
+
 def test_a_lane_takes_the_kinds_of_its_class_alone() -> None:
     query, other = Lane("dht", 0, "query"), Lane("dht", 0, "other")
     assert [kind for kind in range(256) if query.accepts(kind)] == [0x00, 0x02]

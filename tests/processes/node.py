@@ -124,6 +124,13 @@ class Pinger:
         sealed = PingRequestBody(ping_id=ping_id).seal(self._shared, nonce)
         return ping_id, PingRequest(self.pair.public, nonce, sealed).encode()
 
+    def opened(self, data: bytes) -> bytes:
+        """Returns the ping id of an answer; nothing of another datagram."""
+        if data[0] != 1:
+            return b""
+        answer = PingResponse.decode(data)
+        return PingResponseBody.open(self._shared, answer.nonce, answer.sealed).ping_id
+
     def answered(self, wait_s: float = 0.3) -> bool:
         """Sends a ping and tells whether its answer comes."""
         ping_id, packet = self.request()
@@ -131,12 +138,8 @@ class Pinger:
         self.socket.settimeout(wait_s)
         try:
             while True:
-                data = self.socket.recv(2048)
-                if data[0] == 1:
-                    answer = PingResponse.decode(data)
-                    body = PingResponseBody.open(self._shared, answer.nonce, answer.sealed)
-                    if body.ping_id == ping_id:
-                        return True
+                if self.opened(self.socket.recv(2048)) == ping_id:
+                    return True
         except TimeoutError:
             return False
 

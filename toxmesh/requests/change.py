@@ -1,9 +1,10 @@
-"""Requests that change how the running node is set up: its settings."""
+"""Requests that change how the running node is set up: its settings, its processes."""
 
 from typing import TYPE_CHECKING, Any
 
-from core.asking import USAGE, CannotAnswer
-from toxmesh.control import Request
+from core.asking import USAGE, CannotAnswer, text_of, whole_number
+from toxmesh.control import Later, Request
+from toxmesh.settings import MAX_WORKERS
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
@@ -25,4 +26,25 @@ def requests(node: "Supervisor") -> dict[str, Request]:
         reloads = node.reloads
         return reloads.preview() if flag_of(args, "dry_run") else reloads.reload()
 
-    return {"reload": Request(reload, full=True)}
+    def add(args: dict[str, Any]) -> Later:
+        """Gives a role more processes."""
+        return node.swaps.sizes.add(text_of(args, "role"), _count_of(args))
+
+    def remove(args: dict[str, Any]) -> Later:
+        """Takes processes from a role, those with the highest numbers first."""
+        return node.swaps.sizes.remove(text_of(args, "role"), _count_of(args))
+
+    def drain(args: dict[str, Any]) -> Later:
+        """Gives what one process has to the others of its role, and ends it."""
+        return node.swaps.sizes.drain(text_of(args, "name"))
+
+    return {
+        "reload": Request(reload, full=True),
+        "worker add": Request(add, full=True),
+        "worker remove": Request(remove, full=True),
+        "worker drain": Request(drain, full=True),
+    }
+
+
+def _count_of(args: dict[str, Any]) -> int:
+    return whole_number(args, "count", 1, 1, MAX_WORKERS)
