@@ -62,6 +62,7 @@ def known(template: str) -> str:
 
 def fitting(template: str) -> str:
     """Returns as much of the beginning of a template as fits when it is filled in."""
+    template = template.encode("utf-8", "replace")[:MAX_TEMPLATE].decode("utf-8", "ignore")
     while problem(template):
         template = template[:-1]
     return template
