@@ -18,6 +18,8 @@ class BootstrapInfo:
     def __init__(self, version_number: int, motd: str, drops: Counter[str]) -> None:
         self._head = bytes([KIND]) + version_number.to_bytes(4, "big")
         self._drops = drops
+        self.per_prefix = _ANSWERS_A_SECOND
+        self.prefixes = _PREFIXES
         self._second = 0
         self._counts: dict[bytes, int] = {}
         self.off = False
@@ -33,6 +35,14 @@ class BootstrapInfo:
         # The reference sends the text with its final NUL, and clients count on that.
         self._answer = self._head + text + b"\0"
 
+    def count(self) -> int:
+        """Returns how many prefixes had an answer in the second that was asked in last."""
+        return len(self._counts)
+
+    def fullest(self) -> int:
+        """Returns how many answers the prefix got that had the most of them."""
+        return max(self._counts.values(), default=0)
+
     def answer(self, size: int, source: Endpoint, now: float) -> bytes | None:
         """Returns the answer to a request of `size` bytes, or None if it gets none (counted)."""
         if self.off:
@@ -47,7 +57,7 @@ class BootstrapInfo:
             self._counts.clear()
         prefix = endpoint.prefix_of(source)
         count = self._counts.get(prefix, 0)
-        if count >= _ANSWERS_A_SECOND or (not count and len(self._counts) >= _PREFIXES):
+        if count >= self.per_prefix or (not count and len(self._counts) >= self.prefixes):
             self._drops["budget:0xf0"] += 1
             return None
         self._counts[prefix] = count + 1

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from broker.queues import BATCH, WaitingQueue
+from broker.queues import BATCH, LIMIT, WaitingQueue
 from broker.routes import Target
 from core import batch
 from core.link.frames import Outlet
@@ -14,10 +14,10 @@ _AT_ONCE = 2  # frames: one in hand and one waiting keep a worker busy; more wou
 class Lane:
     """Datagrams for one shard of a role; it outlives the worker behind it."""
 
-    def __init__(self, target: Target, drops: Counter[str]) -> None:
+    def __init__(self, target: Target, drops: Counter[str], limit: int = LIMIT) -> None:
         self.target = target
         self.outlet: Outlet | None = None
-        self.queue = WaitingQueue(drops)
+        self.queue = WaitingQueue(drops, limit)
         self.held = False
         """Whether nothing is sent for now: the worker is being replaced."""
         self.items: list[Any] = []

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from broker.queues import LIMIT
 from broker.udp import UdpSide
 from core.asking import Ask, Events
 from core.link.taps import Taps
@@ -18,7 +17,7 @@ def questions(udp: UdpSide, events: Events) -> dict[str, Ask]:
                 "queue": "datagrams",
                 "of": row["worker"],
                 "waiting": row["waiting"],
-                "limit": LIMIT,
+                "limit": udp.queue_limit,
                 "up": row["up"],
             }
             for row in (lane.look() for _, lane in sorted(udp.lanes.items()))

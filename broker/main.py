@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from broker import looks, tcp_handover
+from broker import bounds, looks, tcp_handover
 from broker.hooks import Handler, TcpSide
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
@@ -73,6 +73,7 @@ class Broker:
         self._bugs = Bugs(self.drops, "bug", "an answer to an operator")
         self._holds = handover.Holds(channel)
         self._paused = False
+        self._bounds = bounds.of_broker(self._info, self._udp)
         # A successor opens its listeners when it has the connections of the broker before it.
         self._tcp = None if start.successor else self._make_tcp()
         self._taken = tcp_handover.Taken()
@@ -82,6 +83,7 @@ class Broker:
             self.events,
             lambda what, now: self._bugs.contain(now),
             looks.questions(self._udp, self.events),
+            self._bounds,
         )
 
     def _make_tcp(self) -> TcpSide | None:
@@ -91,7 +93,9 @@ class Broker:
         from broker.tcp import RelayTcp
 
         listeners = [socket.socket(fileno=fd) for fd in self._start.tcp]
-        return RelayTcp(self, listeners, self._options)
+        tcp = RelayTcp(self, listeners, self._options)
+        self._bounds.add(tcp.bounds.rows())
+        return tcp
 
     # What the TCP side may do (BrokerHooks)
 

@@ -22,10 +22,16 @@ class WaitingQueue:
 
     def __init__(self, drops: Counter[str], limit: int = LIMIT) -> None:
         self._drops = drops
-        self._limit = limit
-        self._share = limit // _RESERVE
         self._rows: tuple[deque[Entry], ...] = tuple(deque() for _ in CLASSES)
         self._count = 0
+        self.resize(limit)
+
+    def resize(self, limit: int) -> None:
+        """Sets how many may wait, and drops those that are too many."""
+        self._limit = limit
+        self._share = limit // _RESERVE
+        while self._count > limit:
+            self._shed()
 
     def __len__(self) -> int:
         return self._count

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker import tcp_asked, tcp_bans, tcp_shares
+from broker.bounds import RelayBounds
 from broker.hooks import BrokerHooks
 from broker.tcp_admission import Admission
 from broker.tcp_bugs import Bugs
@@ -78,6 +79,7 @@ class RelayTcp(Bytes, Succession):
         self.poll = select.epoll()
         self.door = Door(self, listeners, is_shut(options))
         self._rest = Rest(self.limits)
+        self.bounds = RelayBounds(self)
         self.gather = Gatherer(self)
         self._looks = tcp_asked.Looks(self)
         self.sweep = tcp_bans.Sweep(self)
@@ -203,8 +205,7 @@ class RelayTcp(Bytes, Succession):
 
     def follow(self, options: NodeOptions, now: float) -> None:
         """Follows settings that were changed; who is connected already stays."""
-        self.limits = self.admission.limits = self.limits.following(options)
-        self.door.count_room()
+        self.bounds.follow(options)
         self.door.drain(is_shut(options), now)
         self.clocks.ending = services.RELAY in options.services_off
 

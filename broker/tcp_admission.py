@@ -44,6 +44,18 @@ class Admission:
             return "relay_unconfirmed_per_address"
         return None
 
+    def most_of_an_address(self) -> int:
+        """Returns how many connections the address with the most of them has."""
+        return max(self._by_address.values(), default=0)
+
+    def most_of_a_prefix(self) -> int:
+        """Returns the same of a prefix."""
+        return max(self._by_prefix.values(), default=0)
+
+    def most_unconfirmed_of_an_address(self) -> int:
+        """Returns the same of an address, for unconfirmed ones."""
+        return max(self._unconfirmed_by.values(), default=0)
+
     def add(self, connection: Connection) -> Connection | None:
         """Counts a new connection; returns the oldest unconfirmed one if that has to go for it."""
         address, prefix = connection.address, connection.prefix

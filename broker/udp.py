@@ -7,6 +7,7 @@ from typing import Any
 from broker.info import KIND as INFO
 from broker.info import BootstrapInfo
 from broker.lanes import Lane
+from broker.queues import LIMIT
 from broker.routes import Row, Target, compile_rows, route
 from core.bans import Bans
 from core.endpoint import Endpoint
@@ -38,6 +39,7 @@ class UdpSide:
         self.tap: Tap | None = None
         """Who looks on at what is read here, if somebody does."""
         self.bans = Bans()
+        self.queue_limit = LIMIT  # datagrams that may wait for one worker
         self._drops = drops
         self._info = info
         self._kernel = kernel
@@ -53,7 +55,7 @@ class UdpSide:
         """Returns the lane of a shard."""
         lane = self.lanes.get(target)
         if lane is None:
-            lane = self.lanes[target] = Lane(target, self._drops)
+            lane = self.lanes[target] = Lane(target, self._drops, self.queue_limit)
         return lane
 
     def route(self, tables: Mapping[str, SlotTable]) -> None:

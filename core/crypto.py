@@ -429,6 +429,11 @@ class SharedKeys:
         """How many keys there may be."""
         return 2 * self._half
 
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        """Sets it; what is too many goes as new keys come."""
+        self._half = max(1, value // 2)
+
     def generations(self) -> tuple[dict[bytes, SharedKey], dict[bytes, SharedKey]]:
         """Returns the young and the old keys, to be looked at alone."""
         return self._young, self._old

@@ -23,14 +23,14 @@ class Misses:
     counted (`new_key:all`, `new_key:prefix`): a flood from one prefix takes no place of others.
     """
 
-    __slots__ = ("_drops", "_queue", "_share", "_taken", "capacity")
+    __slots__ = ("_drops", "_queue", "_taken", "capacity", "share")
 
     def __init__(
         self, drops: Counter[str], capacity: int = CAPACITY, share: int = SHARE
     ) -> None:
         self._drops = drops
         self.capacity = capacity
-        self._share = share
+        self.share = share
         self._queue: deque[Waiting] = deque()
         self._taken: dict[bytes, int] = {}  # places by prefix; none without a place
 
@@ -38,7 +38,7 @@ class Misses:
         """Keeps a datagram; False (and counted) if there is no place for it."""
         prefix = prefix_of(source)
         taken = self._taken.get(prefix, 0)
-        if taken >= self._share:
+        if taken >= self.share:
             self._drops["new_key:prefix"] += 1
             return False
         queue = self._queue
@@ -48,6 +48,10 @@ class Misses:
         self._taken[prefix] = taken + 1
         queue.append((socket, source, packet))
         return True
+
+    def fullest(self) -> int:
+        """Returns how many places the prefix has that has the most of them."""
+        return max(self._taken.values(), default=0)
 
     def take(self, count: int) -> list[Waiting]:
         """Returns up to `count` datagrams, oldest first, and forgets them."""

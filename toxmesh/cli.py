@@ -84,6 +84,7 @@ ops = LazyGroup(
         "doctor": "toxmesh.commands.doctor:command",
         "reload": "ops.reload:command",
         "ban": "toxmesh.cli:ban",
+        "limits": "toxmesh.cli:limits",
         "worker": "toxmesh.cli:worker",
         "log": "toxmesh.cli:log",
         "report": "ops.report:command",
@@ -136,6 +137,12 @@ ban = LazyGroup(
     "ban",
     {"add": "ops.ban:add", "list": "ops.ban:show", "remove": "ops.ban:remove"},
     "Shut out prefixes of addresses and keys, everywhere in the node.",
+)
+
+limits = LazyGroup(
+    "limits",
+    {"show": "ops.limits:show", "set": "ops.limits:change"},
+    "See and change the bounds that strangers can fill.",
 )
 
 worker = LazyGroup(

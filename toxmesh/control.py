@@ -379,6 +379,11 @@ class ControlDoor:
             self.on_wanted(names)
 
     @property
+    def guests(self) -> int:
+        """How many are connected."""
+        return len(self._guests)
+
+    @property
     def wanted(self) -> frozenset[str]:
         """Names of the events that somebody follows."""
         return self._wanted

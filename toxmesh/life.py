@@ -58,6 +58,7 @@ _PLAIN = (
     "version_before",
     "left_at",
     "upgrades",
+    "limits",
 )
 """Fields of a life that msgpack carries as they are."""
 
@@ -106,6 +107,7 @@ class Life:
     version_before: str = ""
     left_at: float = 0.0  # monotonic seconds when the version before left
     upgrades: int = 0
+    limits: dict[str, list[Any]] = field(default_factory=dict)  # laid down: value and end
 
     @classmethod
     def new(

@@ -1,14 +1,18 @@
 """What an operator has laid down for the running node, kept alike in all of its processes."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toxmesh.bans import Ban, BanList, What
 from toxmesh.children import Child
+from toxmesh.limits import Limits, Number
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
+
+log = logging.getLogger("toxmesh.rules")
 
 
 def _body(add: Iterable[What], remove: Iterable[What], whole: bool = False) -> dict[str, Any]:
@@ -24,17 +28,21 @@ def _body(add: Iterable[What], remove: Iterable[What], whole: bool = False) -> d
 
 
 class Rules:
-    """Bans: told whole to each process that begins, and then as they change."""
+    """Bans and limits: told to each process that begins, and then as they change."""
 
     def __init__(self, node: "Supervisor") -> None:
         self._node = node
         self.bans = BanList(node.settings.state_dir)
+        self.limits = Limits(node.life.limits)
 
     def greet(self, row: Child) -> None:
         """Tells a process that begins; it hears this before anything else but its orders."""
         if len(self.bans):
             whats = (ban.what for ban in self.bans.rows())
             self._node.tell(row, "bans", _body(whats, (), whole=True))
+        values = self.limits.values()
+        if values:
+            self._node.tell(row, "limits", {"values": values})
 
     def _tell(self, name: str, body: dict[str, Any]) -> None:
         node = self._node
@@ -69,7 +77,18 @@ class Rules:
             for row in bans:
                 self._node.event("ban", {"change": change, "bans": len(self.bans), **row.row(now)})
 
+    def lay(self, name: str, value: Number | None, until: float | None) -> None:
+        """Sets a limit in all processes, or (None) sets it back."""
+        self.limits.lay(name, value, until)
+        log.info("the limit %s is %s", name, "its default again" if value is None else value)
+        self._tell("limits", {"values": self.limits.values()})
+
     def turn(self, now: float) -> None:
         """Ends what was laid down for a time that is over."""
         if self.bans.next_end is not None:
             self._gone("over", self.bans.over(time.time()))
+        if self.limits.next_end is not None:
+            ended = self.limits.over(time.time())
+            if ended:
+                log.info("back to their defaults: %s", ", ".join(ended))
+                self._tell("limits", {"values": self.limits.values()})

@@ -33,7 +33,7 @@ from core.link.in_hand import InHand
 from core.messages import Bootstrap
 from core.module import Context, LocalError, Module, ProtocolViolation
 from core.wire import WireError
-from workers import looks
+from workers import bounds, looks
 from workers.datagrams import Datagrams
 from workers.outbox import WorkerOutbox
 from workers.resizing import Resizing
@@ -136,6 +136,7 @@ class Host:
             self.context.events,
             lambda what, now: self._bug(what, 0, now),
             looks.questions(self.context, self.out, self.datagrams),
+            bounds.of_worker(self.datagrams, self.context.key_cache(), self.module),
         )
 
     def _optional(self, name: str) -> Any:

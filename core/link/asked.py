@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.asking import NOT_FOUND, REFUSED, USAGE, Ask, CannotAnswer, Events, text_of, whole_number
+from core.bounds import Bounds
 from core.link import logs
 from core.link.child import plain
 from core.link.descriptors import Channel, Note
@@ -21,14 +22,17 @@ class Asked:
         events: Events,
         bug: Callable[[str, float], None],
         own: Mapping[str, Ask] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         """`ask`: the module's; `own`: questions to the process itself; bug(what, now) counts."""
+        self._bounds = bounds or Bounds()
         self._channel = channel
         self._ask = ask
         self._bug = bug
         self._own: dict[str, Ask] = {
             "log level": _log_level,
             "heard": _heard,
+            "limits": lambda what, args, now: self._bounds.show(),
             **(own or {}),
         }
         self.events = events
@@ -44,6 +48,8 @@ class Asked:
         """Answers a note that is for operators; returns whether it was one."""
         if note.name == "ask":
             self._answer(note.body, now)
+        elif note.name == "limits":
+            self._bounds.learn(note.body["values"])
         elif note.name == "follow":
             self.events.follow(str(name) for name in note.body["names"])
         else:

@@ -46,13 +46,13 @@ class AnnounceRows:
     """The rows of one shard. A place is the offset of a row in bytes; whoever has a place reads and
     writes it in `memory`."""
 
-    __slots__ = ("_capacity", "_free", "_used", "_words", "memory")
+    __slots__ = ("_free", "_used", "_words", "capacity", "memory")
 
     def __init__(self, capacity: int, memory: mmap.mmap | None = None) -> None:
         """Takes memory of `size_for(capacity)` bytes, or makes some that dies with the process."""
         self.memory = mmap.mmap(-1, size_for(capacity)) if memory is None else memory
         self._words = memoryview(self.memory)[:16].cast("Q")
-        self._capacity = capacity
+        self.capacity = capacity
         self._free: list[int] = []
         self._used = 0
         if memory is None:
@@ -68,7 +68,7 @@ class AnnounceRows:
         if words[_FORM_WORD] != _FORM:
             words[_USED_WORD] = 0  # nothing yet, or of a version with another layout
             words[_FORM_WORD] = _FORM
-        self._used = min(words[_USED_WORD], self._capacity)
+        self._used = min(words[_USED_WORD], self.capacity)
         self._free = []
         found: list[Found] = []
         bad: list[int] = []

@@ -191,6 +191,11 @@ class AnnounceStore:
         """How many entries there may be."""
         return self._capacity
 
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        """Sets it, to at most what there is memory for; what is too many goes by its time."""
+        self._capacity = min(value, self._rows.capacity)
+
     def ages(self, now: float) -> tuple[float, float]:
         """Returns for how many seconds the oldest and the newest entry have been here; or zeros."""
         places = self._places

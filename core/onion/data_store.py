@@ -22,11 +22,11 @@ class DataStore:
     The reference keeps 32 hash buckets of 8 and lets the nearer key win within one.
     """
 
-    __slots__ = ("_by_distance", "_by_time", "_capacity", "_entries", "_own")
+    __slots__ = ("_by_distance", "_by_time", "_entries", "_own", "capacity")
 
     def __init__(self, own_key: bytes, capacity: int = DEFAULT_CAPACITY) -> None:
         self._own = int.from_bytes(own_key, "big")
-        self._capacity = capacity
+        self.capacity = capacity
         self._entries: dict[bytes, DataEntry] = {}
         self._by_distance: OrderedRows[int] = OrderedRows()
         self._by_time: OrderedRows[tuple[float, bytes]] = OrderedRows()
@@ -39,7 +39,7 @@ class DataStore:
     def would_accept(self, key: bytes, now: float) -> bool:
         """Tells whether `put` would store data under `key` now."""
         return (
-            len(self._entries) < self._capacity
+            len(self._entries) < self.capacity
             or key in self._entries
             or self._by_time.least()[0] <= now
             or self._own ^ int.from_bytes(key, "big") < self._by_distance.greatest()
@@ -51,7 +51,7 @@ class DataStore:
             return False
         if key in self._entries:
             self.delete(key)
-        elif len(self._entries) >= self._capacity and not self.expire(now, 1):
+        elif len(self._entries) >= self.capacity and not self.expire(now, 1):
             self.delete((self._own ^ self._by_distance.greatest()).to_bytes(32, "big"))
         self._entries[key] = DataEntry(data, until)
         self._by_distance.add(self._own ^ int.from_bytes(key, "big"))
@@ -64,11 +64,6 @@ class DataStore:
         self._by_time.remove((entry.until, key))
         self._by_time.add((until, key))
         self._entries[key] = DataEntry(entry.data, until)
-
-    @property
-    def capacity(self) -> int:
-        """How many entries there may be."""
-        return self._capacity
 
     def next_end(self) -> float | None:
         """Returns when the life of the next entry is over (monotonic seconds); None: no entries."""

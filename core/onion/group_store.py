@@ -62,7 +62,7 @@ class GroupStore:
     chat goes 30 s after its last announce.
     """
 
-    __slots__ = ("_budget", "_capacity", "_chats", "_opened", "drops")
+    __slots__ = ("_chats", "_opened", "budget", "capacity", "drops")
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class GroupStore:
         budget: int = DEFAULT_BUDGET,
     ) -> None:
         self.drops = drops
-        self._capacity = capacity
-        self._budget = budget
+        self.capacity = capacity
+        self.budget = budget
         self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # last announce, oldest first
         self._opened: Counter[bytes] = Counter()  # live chats by source prefix
 
@@ -85,10 +85,10 @@ class GroupStore:
             chat = None
         if chat is None:
             prefix = prefix_of(source)
-            if self._opened[prefix] >= self._budget:
+            if self._opened[prefix] >= self.budget:
                 self.drops["group_budget"] += 1
                 return False
-            if len(self._chats) >= self._capacity:
+            if len(self._chats) >= self.capacity:
                 self._forget(next(iter(self._chats)))
                 self.drops["group_chats_full"] += 1
             chat = self._chats[chat_id] = _Chat(prefix, now)
@@ -119,10 +119,9 @@ class GroupStore:
                     break
         return found
 
-    @property
-    def capacity(self) -> int:
-        """How many chats there may be."""
-        return self._capacity
+    def fullest(self) -> int:
+        """Returns how many chats the source prefix has opened that has opened the most."""
+        return max(self._opened.values(), default=0)
 
     def latest(self, most: int) -> list[tuple[bytes, float, int, bytes]]:
         """Returns chats, the one announced last first: id, when, peers, prefix that opened it."""
@@ -162,7 +161,7 @@ class GroupStore:
     def put_in(self, rows: Iterable[Sequence[Any]]) -> None:
         """Keeps what `take_out` returned elsewhere, as far as there is room."""
         missing = [row for row in rows if row[0] not in self._chats]
-        self.restore(missing[: max(0, self._capacity - len(self._chats))])
+        self.restore(missing[: max(0, self.capacity - len(self._chats))])
         self._chats = OrderedDict(sorted(self._chats.items(), key=lambda row: row[1].since))
 
     def expire(self, now: float) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from core import services
+from core.bounds import Bound, of_attribute
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import (
@@ -106,6 +107,16 @@ class OnionModule:
     def handle_options(self, now: float) -> None:
         """Follows settings that were changed while this shard runs: `context.options`."""
         self._switch()
+
+    def bounds(self) -> list[Bound]:
+        """Returns what strangers can fill here."""
+        entries, groups, data = self.announces.entries, self.announces.groups, self.data.store
+        return [
+            of_attribute("onion.announces", entries, "capacity", lambda: len(entries)),
+            of_attribute("onion.group_chats", groups, "capacity", lambda: len(groups)),
+            of_attribute("onion.group_chats_per_prefix", groups, "budget", groups.fullest),
+            of_attribute("onion.data_entries", data, "capacity", lambda: len(data)),
+        ]
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of the onion kinds; refusals are counted in `out.drops`.

@@ -90,7 +90,9 @@ def in_code() -> frozenset[str]:
 _ASKING = {"get", "getattr", "_optional"}
 _NO_REASONS_IN = {  # names of settings, requests, columns and groups
     "toxmesh/web/metrics.py",
+    "toxmesh/limits.py",
     "toxmesh/migrate.py",
+    "broker/bounds.py",
     "toxmesh/reload.py",
     "toxmesh/settings_file.py",
 }

@@ -7,6 +7,7 @@ from toxmesh.requests import (
     act,
     bans,
     change,
+    limits,
     logs,
     look,
     onion,
@@ -20,7 +21,7 @@ from toxmesh.requests import (
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans, services)
+_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans, services, limits)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:
