@@ -57,7 +57,7 @@ sdist: $(VENV)/.dev-stamp
 deb: wheel
 	VENV=$(VENV) ops/debian/build dist/toxmesh-*.whl dist
 
-wheel-test: wheel
+wheel-test: wheel sdist
 	$(BIN)/python -m tests.packaging.check dist
 
 bench: $(VENV)/.dev-stamp peers

@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
 
 def commands() -> LazyGroup:
     """Returns the whole tree of commands."""
-    return LazyGroup(
+    tree = LazyGroup(
         "toxmesh",
         {
             "run": "toxmesh.commands.run:command",
@@ -57,6 +57,18 @@ def commands() -> LazyGroup:
         },
         "A Tox bootstrap, onion and relay node that uses every core of its machine.",
     )
+    option = click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_say_version,
+        help="Print the version of toxmesh.",
+    )  # fmt: skip
+    tree.params.append(option)
+    return tree
+
+
+def _say_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        version.main(args=[], standalone_mode=False)
+        context.exit()
 
 
 ops = LazyGroup(

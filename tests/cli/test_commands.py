@@ -39,6 +39,7 @@ def test_help_is_exit_0(arguments: str, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "version") == (0, f"toxmesh {__version__}\n", "")
+    assert call(capsys, "--version") == call(capsys, "version")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Installs the built wheel into a fresh environment and runs a node there, far from the checkout.
 
 `python -m tests.packaging.check dist` is part of `make test`. It fails when a module or data file
-is missing from the wheel, or when the installed node does not start, answer and stop.
+is missing from the wheel, when the installed node does not start, answer and stop, or when the
+source archive does not give the same wheel.
 """
 
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 READY = re.compile(r"ready udp=\d+ tcp=\d+(,\d+)* key=[0-9A-F]{64}\n")
@@ -53,8 +55,10 @@ def check(wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         program = _install(wheel, folder / "environment") / "toxmesh"
-        done = _run(program, folder, "version")
-        _expect(done.returncode == 0 and done.stdout.startswith("toxmesh "), done.stderr)
+        version = f"toxmesh {wheel.name.split('-')[1]}\n"
+        for word in ("--version", "version"):
+            done = _run(program, folder, word)
+            _expect((done.returncode, done.stdout) == (0, version), done.stdout + done.stderr)
         state = folder / "state"
         node = subprocess.Popen(
             [str(program), "run", "--dev", "--state-dir", str(state)],
@@ -79,7 +83,33 @@ def check(wheel: Path) -> None:
     print(f"{wheel.name}: installed, started, asked and stopped outside the checkout")
 
 
+def _contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def check_source(archive: Path, wheel: Path) -> None:
+    """Raises SystemExit with a sentence if the source archive gives another wheel."""
+    with tempfile.TemporaryDirectory() as temporary:
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+        options = ["--no-deps", "--no-build-isolation", "--wheel-dir", temporary]
+        subprocess.run([*pip, *options, str(archive)], check=True)
+        made = Path(temporary) / wheel.name
+        _expect(made.is_file(), f"{archive.name} gives no {wheel.name}")
+        ours, theirs = _contents(wheel), _contents(made)
+        other = [name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)]
+        _expect(not other, f"{archive.name} gives another wheel: {sorted(other)[:5]}")
+    print(f"{archive.name}: gives the same wheel")
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    _expect(len(found) == 1, f"{folder} has {len(found)} of {pattern}, not one")
+    return found[0].resolve()
+
+
 if __name__ == "__main__":
-    wheels = sorted(Path(sys.argv[1]).glob("toxmesh-*.whl"))
-    _expect(len(wheels) == 1, f"{sys.argv[1]} has {len(wheels)} wheels, not one")
-    check(wheels[0].resolve())
+    _folder = Path(sys.argv[1])
+    _wheel = _only(_folder, "toxmesh-*.whl")
+    check_source(_only(_folder, "toxmesh-*.tar.gz"), _wheel)
+    check(_wheel)
