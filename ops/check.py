@@ -115,6 +115,7 @@ def command(
         from core.endpoint import to_text
 
         answer = {
+            "version": 1,  # of docs/json.md
             "node": str(wanted),
             "address": to_text(place),
             "exit": code,

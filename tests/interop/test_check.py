@@ -9,6 +9,8 @@ from tests.interop.conftest import MakeNode
 from tests.interop.driver import wait_until
 from tests.interop.nodes import Node
 from tests.interop.probe import Probe
+from tests.ops.schema import differences
+from tests.ops.shapes import COMMANDS
 
 pytestmark = [pytest.mark.interop, pytest.mark.process]
 
@@ -26,6 +28,7 @@ def test_a_node_alone_is_good_in_all_checks(
     node = make_node(kind, workers="dht=2,onion=2,relay=1", motd="I am there")
     said = call(capsys, "ops", "check", "all", _of(node), "--json", "--count", 3)
     answer = json.loads(said.out)
+    assert differences(COMMANDS["check"].answer, answer) == []
     checks = {row["check"]: row for row in answer["checks"]}
     assert said.code == 0, answer
     assert list(checks) == ["ping", "udp", "tcp", "onion", "announce"]

@@ -1,7 +1,8 @@
-"""What docs/control.md says of each request and event, read from its tables.
+"""What docs/control.md says of each request and event, and docs/json.md of commands, by its tables.
 
-A request has the heading ``### ask `name` ``, an event ``### event `name` ``. Tables below it whose
-first heading is `argument`, `answer` or `data` have a row for each path: path, type, meaning.
+A request has the heading ``### ask `name` ``, an event ``### event `name` ``, and a command of
+docs/json.md ``### command `name` ``. Tables below it whose first heading is `argument`, `answer` or
+`data` have a row for each path: path, type, meaning.
 """
 
 import re
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 CONTROL = Path(__file__).resolve().parents[2] / "docs" / "control.md"
+JSON = CONTROL.with_name("json.md")
 
-_HEADING = re.compile(r"### (?P<what>ask|event) `(?P<name>[^`]+)`(?P<full> \(full\))?\s*\Z")
+_HEADING = re.compile(r"### (?P<what>ask|event|command) `(?P<name>[^`]+)`(?P<full> \(full\))?\s*\Z")
 _ROW = re.compile(r"\| `(?P<path>[^`]+)` \| (?P<kind>[a-z]+\??) \| (?P<meaning>.+) \|\Z")
 
 
@@ -25,7 +27,13 @@ class Described(NamedTuple):
 
 def read(text: str) -> tuple[dict[str, Described], dict[str, Described]]:
     """Returns requests and events by name. Raises ValueError for a table that cannot be read."""
-    found: dict[str, dict[str, Described]] = {"ask": {}, "event": {}}
+    found = read_all(text)
+    return found["ask"], found["event"]
+
+
+def read_all(text: str) -> dict[str, dict[str, Described]]:
+    """Returns what is described, by `ask`, `event` or `command`, and by name."""
+    found: dict[str, dict[str, Described]] = {"ask": {}, "event": {}, "command": {}}
     current: Described | None = None
     table: dict[str, str] | None = None
     for line in text.splitlines():
@@ -50,7 +58,8 @@ def read(text: str) -> tuple[dict[str, Described], dict[str, Described]]:
             if row is None:
                 raise ValueError(f"no row of path, type and meaning: {line}")
             table[row["path"]] = row["kind"]
-    return found["ask"], found["event"]
+    return found
 
 
 REQUESTS, EVENTS = read(CONTROL.read_text("utf-8"))
+COMMANDS = read_all(JSON.read_text("utf-8"))["command"]

@@ -27,6 +27,8 @@ from ops.check_onion import Hop, near_key, path_packet, paths
 from ops.check_outcome import FAILED, GOOD, SILENT, SLOW, Limits, Outcome, judged, plugin, repeat
 from tests.cli.commands import Said, call, spawn
 from tests.ops.fake_node import fake_node
+from tests.ops.schema import differences
+from tests.ops.shapes import COMMANDS
 
 TIMEOUT = 0.3
 ENTROPY = SystemEntropy()
@@ -85,6 +87,7 @@ def test_each_fault_has_its_verdict_and_its_sentence(
         count = 2 if what == "ping" else 1
         said = check(capsys, what, node.node, "--json", "--count", count)
     answer = json.loads(said.out)
+    assert differences(COMMANDS["check"].answer, answer) == []
     (row,) = answer["checks"]
     assert (row["check"], row["verdict"]) == (what, verdict), row
     assert words in row["text"]

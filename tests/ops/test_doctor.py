@@ -27,6 +27,8 @@ from ops import (
 )
 from ops.doctor_machine import FAIL, OK, WARN, Finding, Machine, Plan
 from tests.cli.commands import CHECKOUT, call
+from tests.ops.schema import differences
+from tests.ops.shapes import COMMANDS
 from tests.processes.node import running
 
 BIG = "12345678"
@@ -565,7 +567,7 @@ def test_a_node_that_is_down_is_looked_at(
 ) -> None:
     said = call(capsys, "ops", "doctor", "--state-dir", tmp_path / "state", "--json")
     answer = json.loads(said.out)
-    assert answer["version"] == 1
+    assert (answer["version"], differences(COMMANDS["doctor"].answer, answer)) == (1, [])
     assert said.code == answer["exit"] == doctor.CODES[answer["verdict"]]
     assert {row["area"] for row in answer["findings"]} >= {
         "node", "state", "ports", "ipv6", "buffers", "descriptors", "cores", "memory", "clock",

@@ -13,6 +13,8 @@ import pytest
 from core import endpoint
 from ops import pcap, replay
 from tests.cli.commands import call
+from tests.ops.schema import differences
+from tests.ops.shapes import COMMANDS
 
 NODE, CLIENT = endpoint.from_text("192.0.2.1", 33445), endpoint.from_text("192.0.2.2", 5)
 
@@ -133,6 +135,7 @@ def test_the_command_sends_a_capture_and_counts_answers(
         said = call(capsys, "ops", "replay", capture, "--to", f"127.0.0.1:{port}", "--json")
         assert said.code == 0
         row = json.loads(said.out)
+        assert differences(COMMANDS["replay"].answer, row) == []
         assert row.pop("seconds") < 5
         assert row == {
             "sent": 3, "bytes": 14, "answers": 6, "kinds": {"0x01": 3, "empty": 3},
