@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 def wanted_of(args: dict[str, Any]) -> Wanted:
     """Reads arguments, which an operator or the supervisor gave; raises CannotAnswer."""
     kinds = args.get("kinds", [])
-    if not isinstance(kinds, list) or not all(
+    if not isinstance(kinds, list | tuple) or not all(
         isinstance(kind, int) and not isinstance(kind, bool) and 0 <= kind <= 255 for kind in kinds
     ):
         raise CannotAnswer(USAGE, "kinds must be a list of first bytes, numbers from 0 to 255")
@@ -116,22 +116,25 @@ class Capture:
         wanted = self._wanted
         if wanted.direction not in ("both", direction):
             return []
-        self._tokens = min(wanted.rate, self._tokens + (now - self._filled) * wanted.rate)
-        self._filled = now
-        rows = list(zip(packets, endpoints, strict=True))
+        found: Sequence[int] = range(len(packets))
         if wanted.kinds:
             kinds = wanted.kinds
-            rows = [row for row in rows if row[0][0] in kinds]
-        if wanted.key and rows:
+            found = [at for at, packet in enumerate(packets) if packet[0] in kinds]
+        if wanted.key and found:
             key = wanted.key
-            rows = [row for row in rows if key in row[0]]
-        if (self._value is not None or wanted.port) and rows:
-            rows = [row for row in rows if self._is_there(Endpoint(row[1]))]
-        may = min(self.left, int(self._tokens))
-        self.left -= min(may, len(rows))
-        self._tokens -= min(may, len(rows))
-        self.passed_over += max(0, len(rows) - may)
-        return [(direction, to_text(Endpoint(where)), packet) for packet, where in rows[:may]]
+            found = [at for at in found if key in packets[at]]
+        if (self._value is not None or wanted.port) and found:
+            found = [at for at in found if self._is_there(Endpoint(endpoints[at]))]
+        if not found:
+            return []
+        self._tokens = min(wanted.rate, self._tokens + (now - self._filled) * wanted.rate)
+        self._filled = now
+        found = found[: self.left]
+        may = min(len(found), int(self._tokens))
+        self.left -= may
+        self._tokens -= may
+        self.passed_over += len(found) - may
+        return [(direction, to_text(Endpoint(endpoints[at])), packets[at]) for at in found[:may]]
 
     def _is_there(self, endpoint: Endpoint) -> bool:
         """Tells whether an endpoint is one of those that are wanted."""

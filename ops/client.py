@@ -1,7 +1,9 @@
 """Asks a running node over its control socket: one JSON line there, JSON lines back."""
 
+import math
 import os
 import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,10 @@ class AskError(Exception):
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
         self.code = code
+
+
+class TooLong(Exception):
+    """The time of a caller who follows is over."""
 
 
 def _connect(state_dir: Path, timeout_s: float) -> socket.socket:
@@ -134,17 +140,31 @@ def follow(
     args: Mapping[str, Any] | None = None,
     timeout_s: float = TIMEOUT_S,
     begin: Callable[[dict[str, Any]], object] = lambda answer: None,
+    seconds: float = math.inf,
 ) -> Generator[Event, None, None]:
     """Yields events after a request that follows, until the node stops or the caller has enough.
 
-    `begin` is called with the answer to the request. Raises AskError as `ask` does, before that.
+    `begin` is called with the answer to the request. Raises AskError as `ask` does, before that,
+    and TooLong after so many `seconds`.
     """
     with _asked(state_dir, request, args, timeout_s) as (reader, door):
         begin(_answer(reader.line(), state_dir / CONTROL_SOCKET))
-        door.settimeout(None)
-        while line := reader.line():
+        end = time.monotonic() + seconds
+        while line := _line_until(end, reader, door):
             row = orjson.loads(line)
             yield Event(row["event"], row["at"], row["data"])
+
+
+def _line_until(end: float, reader: _Reader, door: socket.socket) -> bytes:
+    """Returns the next line, or raises TooLong."""
+    left = end - time.monotonic()
+    if left <= 0.0:
+        raise TooLong
+    door.settimeout(None if left == math.inf else left)
+    try:
+        return reader.line()
+    except TimeoutError:
+        raise TooLong from None
 
 
 def _answer(line: bytes, path: Path) -> dict[str, Any]:

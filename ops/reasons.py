@@ -27,6 +27,8 @@ _TODO = {
     "network": "Look at the machine's network: routes, firewall, a full link (ip -s link).",
     "family": "Nothing, or listen on that family as well: the setting `listen`.",
     "store": "Nothing: other nodes keep it. More workers of that role keep more.",
+    "banned": "Nothing: toxmesh ops ban list shows what is banned; ops ban remove ends it.",
+    "service": "Nothing, or switch it on again: toxmesh ops services on NAME.",
     "operator": "Nothing: an operator of this node wanted it so.",
     "client": "Nothing: clients come and go.",
     "perclient": "Many people behind one address? Then raise relay_per_address or"
@@ -58,6 +60,9 @@ not_served:* | off | a packet for clients, or for a role that is off
 too_short:* | noise | a datagram too short to have a key
 too_long | noise | a datagram longer than any packet
 empty | noise | a datagram with nothing in it
+banned:key | banned | a datagram whose sender's key is banned
+banned:prefix | banned | a datagram that came from a banned prefix
+service_off:* | service | a request to a service that is switched off
 misplaced | none | a copy of a broadcast, in a socket that is not meant
 bad_size:0xf0 | noise | no bootstrap info request
 budget:0xf0 | flood | more bootstrap info requests from one source prefix than are answered
@@ -146,6 +151,8 @@ relay_unconfirmed_oldest | flood | too many greetings at once: the oldest made r
 relay_accept_paused | room | `relay_connections` are connected
 relay_accept_failed | room | the kernel gave an error
 relay_no_descriptor | room | descriptors are used up
+relay_banned_key | banned | a relay client with a banned key
+relay_banned_prefix | banned | a stream from a banned prefix
 relay_kicked | operator | a connection that an operator closed, or whose key or address is kept away
 relay_no_shard | off | no relay worker is there for a connection's key
 relay_poison | bug | a connection whose input was in hand at two deaths of a worker

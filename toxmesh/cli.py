@@ -89,6 +89,7 @@ ops = LazyGroup(
         "data": "ops.data:command",
         "onion": "ops.onion:command",
         "metrics": "ops.metrics:command",
+        "capture": "ops.capture:command",
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
         "relay": "toxmesh.cli:relay",

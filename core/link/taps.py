@@ -1,7 +1,8 @@
 """Who looks on at a process's datagrams: the count of senders by prefix, and captures.
 
 While nobody does, a batch costs one look at an attribute. All captures of a process together get a
-hundredth of its time: what comes when that is used up passes unseen, and is counted as such.
+hundredth of its time while it is busy, that is while batches are large, and a twentieth while it
+has time to spare. What comes when that is used up passes unseen, and is counted as such.
 """
 
 import time
@@ -14,7 +15,9 @@ from core.capturing import LEASE_S, Capture, wanted_of
 from core.link.mmsg import Sender, Tap
 from core.sampling import Sample
 
-SHARE = 0.01  # of the process's time, for captures
+SHARE = 0.01  # of the process's time, for captures, while it is busy
+SPARE_SHARE = 0.05  # the same while it is not
+BUSY_BATCH = 16  # datagrams in a batch of a process that is not far from its limit
 BURST_S = 0.005  # of it that may be used at once
 PACKET_S = 40e-6  # for what a packet that is told costs behind this place, measured
 MOST_CAPTURES = 8
@@ -109,7 +112,8 @@ class Taps:
         self, direction: str, packets: Sequence[bytes], endpoints: Sequence[bytes], now: float
     ) -> None:
         """Gives a batch to all captures, unless they have used up their time."""
-        self._credit = min(BURST_S, self._credit + (now - self._filled) * SHARE)
+        share = SHARE if len(packets) >= BUSY_BATCH else SPARE_SHARE
+        self._credit = min(BURST_S, self._credit + (now - self._filled) * share)
         self._filled = now
         over = [row for row in self._captures.values() if row.until <= now or not row.left]
         if over:
