@@ -36,7 +36,7 @@ def _pattern(node: ast.expr) -> str:
         return str(node.value)
     if isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else "*" for part in node.values]
-        return "".join(str(part) for part in parts)
+        return re.sub(r"(:\*)+$", ":*", "".join(str(part) for part in parts))
     return ""
 
 
