@@ -107,6 +107,12 @@ def page(answer: dict[str, Any]) -> list[str]:
     off = [name for name, state in _table(node, "services").items() if state == "off"]
     if off:
         lines.append(f"off        {', '.join(map(screen.plain, off))} (toxmesh ops services)")
+    drain = node.get("drain")
+    if isinstance(drain, dict):
+        lines.append(
+            f"drained    for {screen.span(drain.get('for_s'))}: nobody new is taken,"
+            f" {screen.count(drain.get('clients'))} relay clients are left"
+        )
     for row in _rows(node, "pending"):
         name, now, then = (screen.plain(row.get(part)) for part in ("setting", "now", "then"))
         lines.append(f"pending    {name} is {now}, and {then} when the node is started again")

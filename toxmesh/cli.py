@@ -96,6 +96,7 @@ ops = LazyGroup(
         "check": "ops.check:command",
         "doctor": "toxmesh.commands.doctor:command",
         "reload": "ops.reload:command",
+        "drain": "ops.drain:command",
         "ban": "toxmesh.cli:ban",
         "limits": "toxmesh.cli:limits",
         "worker": "toxmesh.cli:worker",

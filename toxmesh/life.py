@@ -59,6 +59,7 @@ _PLAIN = (
     "left_at",
     "upgrades",
     "limits",
+    "drain",
 )
 """Fields of a life that msgpack carries as they are."""
 
@@ -108,6 +109,7 @@ class Life:
     left_at: float = 0.0  # monotonic seconds when the version before left
     upgrades: int = 0
     limits: dict[str, list[Any]] = field(default_factory=dict)  # laid down: value and end
+    drain: dict[str, Any] = field(default_factory=dict)  # what `toxmesh.drain` keeps; or empty
 
     @classmethod
     def new(

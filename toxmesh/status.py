@@ -34,11 +34,13 @@ def _row(
 
 
 def node_state(node: "Supervisor") -> str:
-    """Returns `starting`, `good`, `degraded` (somebody is not up) or `stopping`."""
+    """Returns `starting`, `good`, `degraded` (somebody is not up), `draining` or `stopping`."""
     if node.stopping:
         return "stopping"
     if not node.listening:
         return "starting"
+    if node.drain.active:
+        return "draining"
     return "good" if all(child.state is State.UP for child in node.children) else "degraded"
 
 
@@ -89,6 +91,7 @@ def report(node: "Supervisor") -> dict[str, Any]:
             "dispatch": node.dispatch,
             "http": node.web.place,
             "services": services.states(node),
+            "drain": node.drain.told(now) if node.drain.active else None,
             "pending": node.reloads.report(),
             "reloads": {"good": node.reloads.good, "bad": node.reloads.bad},
             "cpu_s": round(time.process_time(), 3),

@@ -27,6 +27,7 @@ from toxmesh import __version__, children, requests, sockets, surroundings, web
 from toxmesh.asker import Asker
 from toxmesh.children import Child, State
 from toxmesh.control import ControlDoor
+from toxmesh.drain import Drain
 from toxmesh.first_nodes import FirstNodes
 from toxmesh.followers import Followers
 from toxmesh.life import Life, Nodes, take_signals
@@ -98,6 +99,7 @@ class Supervisor:
         self.followers = Followers(self)
         self.event = self.followers.event
         self.reloads = Reloads(self, reread)
+        self.drain = Drain(self)
         self.asker = Asker(self.children, self.tell, time.monotonic)
         self.asker.number = life.asked
         self.door = ControlDoor(
@@ -247,6 +249,7 @@ class Supervisor:
         self.notify.turn(now, self.children)
         self.log_book.turn(now)
         self.reloads.turn()
+        self.drain.turn(now)
         self.rules.turn(now)
         self.swaps.turn(now)
         self.motd.turn(now)
@@ -352,6 +355,7 @@ class Supervisor:
             relay_unconfirmed_per_address=(self.settings.relay_per_address + 1) // 2,
             bootstrap=self.first_nodes.found if table else (),
             saved_nodes=self.life.nodes if table else (),
+            draining=self.drain.active,
         )
 
     # What children say

@@ -45,9 +45,16 @@ class DhtModule:
         self._switch()
 
     def _switch(self) -> None:
-        """Follows which services are off."""
-        off = self._context.options.services_off
-        services.switch(self.handlers, self._all_handlers, off, self.out.drops)
+        """Follows which services are off, and is silent while the node is drained: who does not
+        answer is named to nobody."""
+        options = self._context.options
+        services.switch(self.handlers, self._all_handlers, options.services_off, self.out.drops)
+        if options.draining:
+            self.handlers[KIND_PING_REQUEST] = self._stay_silent
+            self.handlers[KIND_NODES_REQUEST] = self._stay_silent
+
+    def _stay_silent(self, packet: bytes, source: Endpoint, now: float) -> None:
+        self.out.drops["draining:dht"] += 1
 
     def handle_options(self, now: float) -> None:
         """Follows settings that were changed while this shard runs: `context.options`."""

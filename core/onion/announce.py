@@ -239,7 +239,8 @@ class Announces:
                 if kept is Kept.NEW:
                     self.own_filter.add(requester)
             else:
-                self._refuse("announce_store_full")
+                closed = self.entries.closed
+                self._refuse("draining:announce" if closed else "announce_store_full")
         if payload is None:
             payload = fresh_id or self._ping_ids.make(requester + pack_ip_port(source), now)
         count, nodes = self._nodes.closest_packed(searched, is_lan(source))

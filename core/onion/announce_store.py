@@ -56,6 +56,7 @@ class AnnounceStore:
         "_own",
         "_places",
         "_rows",
+        "closed",
     )
 
     def __init__(
@@ -70,6 +71,8 @@ class AnnounceStore:
         self._number = 0  # of the last writing of a row
         self._places: OrderedDict[int, int] = OrderedDict()  # by distance, oldest announce first
         self._by_distance: OrderedRows[int] = OrderedRows()
+        self.closed = False
+        """Whether new keys are refused, because the node is drained."""
 
     def restore(self, now: float) -> int:
         """Begins with what stands in the memory; returns how many rows of it were of no use.
@@ -112,6 +115,8 @@ class AnnounceStore:
         if place is not None:
             places.move_to_end(distance)
             kept = Kept.REFRESHED
+        elif self.closed:
+            return Kept.REFUSED
         else:
             if len(places) >= self._capacity and not self.expire(now, 1):
                 farthest = self._by_distance.greatest()
@@ -173,6 +178,7 @@ class AnnounceStore:
         """Stores what `take_out` returned elsewhere, unless what is here is newer; returns the keys
         that are new here."""
         new: list[bytes] = []
+        closed, self.closed = self.closed, False  # they are not new to the node
         for key, entry in rows:
             since = announced_at(entry)
             known = self._places.get(self._own ^ int.from_bytes(key, "big"))
@@ -182,6 +188,7 @@ class AnnounceStore:
             kept = self.put(key, source, entry[ONION_RETURN], entry[DATA_KEY], since)
             if kept is Kept.NEW:
                 new.append(key)
+        self.closed = closed
         in_order = sorted(self._places, key=self._since)
         self._places = OrderedDict((row, self._places[row]) for row in in_order)
         return new

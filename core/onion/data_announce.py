@@ -150,7 +150,7 @@ class DataAnnounces:
             if len(content) > MAX_DATA:
                 raise ProtocolViolation("data_store_size")
             if not self.store.put(key, content, now + granted, now):
-                raise ProtocolViolation("data_store_full")
+                raise ProtocolViolation("draining:data" if self.store.closed else "data_store_full")
         elif kind == 1:
             if len(content) != 32:
                 raise ProtocolViolation("data_store_size")

@@ -22,7 +22,7 @@ class DataStore:
     The reference keeps 32 hash buckets of 8 and lets the nearer key win within one.
     """
 
-    __slots__ = ("_by_distance", "_by_time", "_entries", "_own", "capacity")
+    __slots__ = ("_by_distance", "_by_time", "_entries", "_own", "capacity", "closed")
 
     def __init__(self, own_key: bytes, capacity: int = DEFAULT_CAPACITY) -> None:
         self._own = int.from_bytes(own_key, "big")
@@ -30,6 +30,8 @@ class DataStore:
         self._entries: dict[bytes, DataEntry] = {}
         self._by_distance: OrderedRows[int] = OrderedRows()
         self._by_time: OrderedRows[tuple[float, bytes]] = OrderedRows()
+        self.closed = False
+        """Whether new keys are refused, because the node is drained."""
 
     def get(self, key: bytes, now: float) -> DataEntry | None:
         """Returns the entry of `key` unless its time is over."""
@@ -38,9 +40,10 @@ class DataStore:
 
     def would_accept(self, key: bytes, now: float) -> bool:
         """Tells whether `put` would store data under `key` now."""
+        if self.closed or key in self._entries:
+            return key in self._entries
         return (
             len(self._entries) < self.capacity
-            or key in self._entries
             or self._by_time.least()[0] <= now
             or self._own ^ int.from_bytes(key, "big") < self._by_distance.greatest()
         )
@@ -96,10 +99,12 @@ class DataStore:
 
     def put_in(self, rows: Iterable[Sequence[Any]], now: float) -> None:
         """Stores what `take_out` returned elsewhere, unless what is here lasts longer."""
+        closed, self.closed = self.closed, False  # they are not new to the node
         for key, data, until in rows:
             known = self._entries.get(key)
             if known is None or known.until < until:
                 self.put(key, data, until, now)
+        self.closed = closed
 
     def expire(self, now: float, limit: int) -> int:
         """Forgets up to `limit` entries whose time is over; returns how many these were."""

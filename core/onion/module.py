@@ -99,8 +99,10 @@ class OnionModule:
         self._switch()
 
     def _switch(self) -> None:
-        """Follows which services are off."""
+        """Follows which services are off, and whether new keys are stored."""
         off = self.context.options.services_off
+        self.announces.entries.closed = self.context.options.draining
+        self.data.store.closed = self.context.options.draining
         services.switch(self.handlers, self._all_handlers, off, self.out.drops)
         self.forwarding.takes_data = services.DATA not in off
 

@@ -79,6 +79,7 @@ def report(workers: int = 1, **changes: Any) -> dict[str, Any]:
             "http": "127.0.0.1:9745",
             "cpu_s": 0.5,
             "services": {"relay": "on", "onion": "off", "LAN": "absent"},
+            "drain": None,
             "pending": [{"setting": "udp_port", "now": "1", "then": "2"}],
             "reloads": {"good": 3, "bad": 1},
         },

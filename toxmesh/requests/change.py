@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from core.asking import USAGE, CannotAnswer, text_of, whole_number
 from toxmesh.control import Later, Request
+from toxmesh.reload import when_heard
 from toxmesh.settings import MAX_WORKERS
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
+
+_LONGEST_S = 30 * 86_400  # that a node is drained
 
 
 def flag_of(args: dict[str, Any], name: str) -> bool:
@@ -38,12 +41,32 @@ def requests(node: "Supervisor") -> dict[str, Request]:
         """Gives what one process has to the others of its role, and ends it."""
         return node.swaps.sizes.drain(text_of(args, "name"))
 
+    def drain_node(args: dict[str, Any]) -> Later:
+        """Takes nobody new from now on."""
+        told = node.drain.begin(_seconds_of(args), flag_of(args, "then_stop"))
+        return when_heard(node, lambda: told)
+
+    def cancel(args: dict[str, Any]) -> Later:
+        """Takes new ones again."""
+        node.drain.cancel()
+        return when_heard(node, lambda: {"draining": False})
+
     return {
+        "drain": Request(drain_node, full=True),
+        "drain cancel": Request(cancel, full=True),
         "reload": Request(reload, full=True),
         "worker add": Request(add, full=True),
         "worker remove": Request(remove, full=True),
         "worker drain": Request(drain, full=True),
     }
+
+
+def _seconds_of(args: dict[str, Any]) -> float | None:
+    value = args.get("for_s")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 1 <= value <= _LONGEST_S):
+        raise CannotAnswer(USAGE, f"for_s must be a number of seconds from 1 to {_LONGEST_S:,}")
+    return value
 
 
 def _count_of(args: dict[str, Any]) -> int:
