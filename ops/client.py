@@ -5,9 +5,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -38,7 +38,45 @@ class TooLong(Exception):
     """The time of a caller who follows is over."""
 
 
-def _connect(state_dir: Path, timeout_s: float) -> socket.socket:
+class Door(Protocol):
+    """A stream of lines to a node: its unix socket, or the way to a remote one."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Sends all of it."""
+
+    def recv(self, most: int, /) -> bytes:
+        """Returns what came; nothing at the end. Raises TimeoutError."""
+        ...
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """How long `recv` waits."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Remote(NamedTuple):
+    """A node elsewhere that is asked in place of the one of the state directory."""
+
+    place: str
+    connect: Callable[[float], Door]
+    """connect(seconds): raises AskError, OSError."""
+
+
+_remote: Remote | None = None
+
+
+def use_remote(remote: Remote | None) -> None:
+    """Sets the node that this process asks from now on."""
+    global _remote
+    _remote = remote
+
+
+def _place(state_dir: Path) -> str:
+    return str(state_dir / CONTROL_SOCKET) if _remote is None else _remote.place
+
+
+def connect(state_dir: Path, timeout_s: float) -> socket.socket:
     """Connects through the directory, for the path of a socket may have 107 bytes at most."""
     directory = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -64,7 +102,7 @@ class Event(NamedTuple):
 class _Reader:
     """Takes lines out of a stream."""
 
-    def __init__(self, door: socket.socket) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
         self._data = bytearray()
 
@@ -88,17 +126,21 @@ class _Reader:
         return line
 
 
+def _open(state_dir: Path, timeout_s: float) -> Door:
+    return connect(state_dir, timeout_s) if _remote is None else _remote.connect(timeout_s)
+
+
 @contextmanager
 def _asked(
     state_dir: Path, request: str, args: Mapping[str, Any] | None, timeout_s: float
-) -> Iterator[tuple[_Reader, socket.socket]]:
+) -> Iterator[tuple[_Reader, Door]]:
     """Asks, and makes one sentence of whatever may go wrong with the socket."""
-    path = state_dir / CONTROL_SOCKET
+    path = _place(state_dir)
     question: dict[str, Any] = {"version": VERSION, "request": request}
     if args:
         question["args"] = dict(args)
     try:
-        with _connect(state_dir, timeout_s) as door:
+        with closing(_open(state_dir, timeout_s)) as door:
             door.sendall(orjson.dumps(question) + b"\n")
             yield _Reader(door), door
     except PermissionError:
@@ -131,7 +173,7 @@ def ask(
 ) -> dict[str, Any]:
     """Returns the node's answer to `request`. Raises AskError with a sentence and an exit code."""
     with _asked(state_dir, request, args, timeout_s) as (reader, _):
-        return _answer(reader.line(), state_dir / CONTROL_SOCKET)
+        return _answer(reader.line(), _place(state_dir))
 
 
 def follow(
@@ -148,14 +190,14 @@ def follow(
     and TooLong after so many `seconds`.
     """
     with _asked(state_dir, request, args, timeout_s) as (reader, door):
-        begin(_answer(reader.line(), state_dir / CONTROL_SOCKET))
+        begin(_answer(reader.line(), _place(state_dir)))
         end = time.monotonic() + seconds
         while line := _line_until(end, reader, door):
             row = orjson.loads(line)
             yield Event(row["event"], row["at"], row["data"])
 
 
-def _line_until(end: float, reader: _Reader, door: socket.socket) -> bytes:
+def _line_until(end: float, reader: _Reader, door: Door) -> bytes:
     """Returns the next line, or raises TooLong."""
     left = end - time.monotonic()
     if left <= 0.0:
@@ -167,7 +209,7 @@ def _line_until(end: float, reader: _Reader, door: socket.socket) -> bytes:
         raise TooLong from None
 
 
-def _answer(line: bytes, path: Path) -> dict[str, Any]:
+def _answer(line: bytes, path: str) -> dict[str, Any]:
     """Takes the answer out of its envelope."""
     if not line:
         raise AskError(

@@ -180,6 +180,10 @@ control_timeout | tool | a process did not answer in time
 control_too_long | tool | a line of more than 256 KiB
 control_not_read | tool | answers at the control door that nobody took
 control_event | tool | events that a follower did not take in time
+control_remote_key | tool | a key that is none of `remote_operators` wanted in at the remote door
+control_remote_full | tool | remote operators beyond 16, or too many sessions of one key
+control_remote_stuck | tool | a remote operator who took nothing for 60 s was closed
+control_remote_too_much | tool | a remote operator who asked on and on was closed
 http_full | web | 64 HTTP requests are being answered already
 http_made_room | web | an HTTP connection without a request made room for a new one
 http_slow | web | no whole HTTP request in 10 s

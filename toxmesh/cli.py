@@ -6,7 +6,8 @@ A command is loaded when it is called, so that `toxmesh ops` starts without pyda
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -23,8 +24,17 @@ EXIT_CODES = (
 class LazyGroup(click.Group):
     """A group whose commands stand in modules that are imported when they are called."""
 
-    def __init__(self, name: str, places: Mapping[str, str], help_text: str) -> None:
-        super().__init__(name, help=help_text, epilog=EXIT_CODES)
+    def __init__(
+        self,
+        name: str,
+        places: Mapping[str, str],
+        help_text: str,
+        params: Sequence[click.Parameter] = (),
+        callback: Callable[..., object] | None = None,
+    ) -> None:
+        super().__init__(
+            name, help=help_text, epilog=EXIT_CODES, params=list(params), callback=callback
+        )
         self._places = dict(places)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,6 +81,18 @@ def _say_version(context: click.Context, parameter: click.Parameter, wanted: boo
         context.exit()
 
 
+def _choose_node(remote: str | None, key: Path | None) -> None:
+    """Lets the command that follows ask a node elsewhere, with --remote."""
+    from ops import client
+    from ops.remote import choose
+
+    try:
+        choose(remote, key)
+    except client.AskError as error:
+        click.echo(f"toxmesh: {error}", err=True)
+        click.get_current_context().exit(error.code)
+
+
 ops = LazyGroup(
     "ops",
     {
@@ -105,8 +127,24 @@ ops = LazyGroup(
         "upgrade": "ops.upgrade:command",
         "services": "ops.services:command",
         "motd": "toxmesh.cli:motd",
+        "keys": "toxmesh.cli:operator_keys",
     },
     "Ask a running node how it is.",
+    [
+        click.Option(
+            ["--remote"],
+            metavar="WHERE",
+            envvar="TOXMESH_REMOTE",
+            help="Node elsewhere: ADDRESS:PORT:SERVERKEY, or operator's file [$TOXMESH_REMOTE].",
+        ),
+        click.Option(
+            ["--key"],
+            type=click.Path(path_type=Path, readable=False),
+            metavar="FILE",
+            help="The operator's file with --remote [~/.config/toxmesh/operator.toml].",
+        ),
+    ],
+    _choose_node,
 )
 
 dht = LazyGroup(
@@ -170,6 +208,12 @@ worker = LazyGroup(
     "Change the processes of a running node.",
 )
 
+
+operator_keys = LazyGroup(
+    "keys",
+    {"new": "ops.operator_keys:new", "server": "ops.operator_keys:server"},
+    "Make the key of a remote operator; show the key of a node's remote door.",
+)
 
 log = LazyGroup(
     "log",

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from core.asking import BUSY, NOT_FOUND, REFUSED, TIMEOUT, USAGE, CannotAnswer
+from core.asking import BUSY, NOT_FOUND, PERMISSION, REFUSED, TIMEOUT, USAGE, CannotAnswer
 
 VERSION = 1
 _MAX_GUESTS = 128
@@ -132,6 +132,7 @@ class Guest:
         self.used = 0.0  # seconds of processor, melting away
         self.held = False  # whether it has to wait until others had their turn
         self.serving = False  # whether its lines are being answered at this moment
+        self.full = True  # its role; a remote operator of the role read gives the other away
         self.events = selectors.EVENT_READ
         self.gone = False
 
@@ -302,7 +303,7 @@ class ControlDoor:
     def _ask(self, guest: Guest, line: bytes) -> None:
         """Answers one line, now or later."""
         try:
-            handler, args = self._find(line)
+            handler, args = self._find(guest, line)
             answer = handler(args)
         except CannotAnswer as refusal:
             self._reply(guest, _refusal(refusal.code, refusal.text))
@@ -323,7 +324,7 @@ class ControlDoor:
             answer = answer.answer
         self._reply(guest, {"version": VERSION, "ok": True, "answer": answer})
 
-    def _find(self, line: bytes) -> tuple[Handler, dict[str, Any]]:
+    def _find(self, guest: Guest, line: bytes) -> tuple[Handler, dict[str, Any]]:
         """Returns who answers a line, and with which arguments."""
         try:
             request = orjson.loads(line)
@@ -336,10 +337,14 @@ class ControlDoor:
             raise Refused(USAGE, "the request is no text")
         if not isinstance(args, dict):
             raise Refused(USAGE, "args must be an object")
+        if name == "role":
+            return lambda args: _take_role(guest, args), args
         found = self._requests.get(name)
         if found is None:
             known = ", ".join(sorted(self._requests))
             raise Refused(NOT_FOUND, f"no such request: {name[:60]}; known are {known}")
+        if found.full and not guest.full:
+            raise Refused(PERMISSION, f"{name} needs a key with the role full; yours may only read")
         return found.handler, args
 
     def _answered(self, guest: Guest, later: Later) -> None:
@@ -484,6 +489,17 @@ def _listen(path: Path) -> socket.socket:
     row.listen(_MAX_GUESTS)
     row.setblocking(False)
     return row
+
+
+def _take_role(guest: Guest, args: dict[str, Any]) -> dict[str, str]:
+    """Tells a guest's role; one who has the full role may give it away, and not take it again."""
+    role = args.get("role", "full" if guest.full else "read")
+    if role not in ("read", "full"):
+        raise Refused(USAGE, "role must be read or full")
+    if role == "full" and not guest.full:
+        raise Refused(PERMISSION, "your key has the role read; whoever runs the node can change it")
+    guest.full = role == "full"
+    return {"role": role}
 
 
 def _line(reply: dict[str, Any]) -> bytes:

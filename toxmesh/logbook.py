@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 KEPT = 1_000  # records: some 200 KiB, at most 16 MiB of records as long as they may be
 SUPERVISOR = "supervisor"
+REMOTE = "remote"  # the process of the remote door
 _INTERVAL_S = 1.0  # between two looks at what was held back
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from toxmesh import nodes
 from toxmesh.foreign import MAX_FILE, Entry, Settings, TextError, decode, flat_yaml, libconfig
 from toxmesh.motd_template import MAX_SIZE, NAMES, fitting, known
-from toxmesh.settings_file import Problem, SettingsError, load, toml_value
+from toxmesh.settings_file import Problem, SettingsError, load
+from toxmesh.toml_lines import toml_value
 
 BOOTSTRAPD = "tox-bootstrapd"
 TOX_NODE = "tox-node"

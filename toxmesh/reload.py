@@ -66,6 +66,8 @@ WAYS: Mapping[str, Way] = {
     "dispatch": _SOCKETS,
     "brokers": _SOCKETS,
     "http": Way(LIVE, "the web door is opened there; who was connected is not any more"),
+    "remote": Way(LIVE, "the remote door is opened there; who was connected asks again"),
+    "remote_operators": Way(LIVE, "the remote door is opened anew; who was connected asks again"),
     "control_group": Way(LIVE, "the control door gets that group"),
     "dev": Way(RESTART, "it is a flag of the command line"),
     "log_level": Way(LIVE, "all processes follow"),
@@ -298,6 +300,8 @@ class Reloads:
             node.door.give_to(settings.control_group)
         if "http" in names:
             node.web.move(parse_http(settings.http), time.monotonic())
+        if names & {"remote", "remote_operators"}:
+            node.remote.change()
         if "bootstrap" in names:
             node.first_nodes = node.first_nodes.anew(settings.bootstrap)
             for child in node.children:

@@ -52,6 +52,8 @@ class Settings:
     dispatch: str = "kernel"  # who gives workers their datagrams: the kernel or the broker
     brokers: int = 1  # that read UDP, where the broker dispatches; the first has all TCP
     http: str = "127.0.0.1:9745"  # metrics and the live page; empty: off
+    remote: str = ""  # where remote operators are let in; empty: nowhere
+    remote_operators: tuple[str, ...] = ()  # ROLE:KEY of each
     control_group: str = ""  # whose members may open the control door; empty: this user alone
     dev: bool = False
     log_level: str = "info"  # debug, info, warning or error

@@ -7,7 +7,6 @@ Every mistake is reported at once, each with its place. Only the process that st
 import difflib
 import grp
 import ipaddress
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +30,9 @@ from core.services import SERVICES
 from ops.paths import default_state_dir
 from toxmesh import motd_template, nodes
 from toxmesh.nodes import BootstrapNode
+from toxmesh.remote import operators
 from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_workers
-from toxmesh.toml_lines import KeyPath, key_lines, line_of
+from toxmesh.toml_lines import KeyPath, key_lines, line_of, toml_value
 from toxmesh.web.address import parse as parse_http
 
 MAX_LISTEN = 16  # addresses, and TCP ports: each pair of both is one listening socket
@@ -96,6 +96,8 @@ class Model(BaseModel):
     relay_per_prefix: Limit = 256
     http: StrictStr = "127.0.0.1:9745"
     control_group: StrictStr = ""
+    remote: StrictStr = ""
+    remote_operators: tuple[StrictStr, ...] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     log_redact: StrictBool = False
@@ -178,7 +180,12 @@ class Model(BaseModel):
             raise ValueError(f"{unknown[0]!r} is no service; services are {', '.join(SERVICES)}")
         return tuple(sorted(set(value)))
 
-    @field_validator("http")
+    @field_validator("remote_operators")
+    @classmethod
+    def _operators_are_parsed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(str, operators.parse_all(value)))
+
+    @field_validator("http", "remote")
     @classmethod
     def _http_is_an_address(cls, value: str) -> str:
         address = parse_http(value)
@@ -200,6 +207,8 @@ class Model(BaseModel):
             raise ValueError("UDP and TCP are both off, so nobody could reach the node")
         if not any(getattr(self.workers, role) for role in ROLES):
             raise ValueError("every worker role is off, so the node would answer nothing")
+        if self.remote and not self.remote_operators:
+            raise ValueError("remote needs remote_operators, or nobody could come in")
         if self.brokers > 1 and self.dispatch == "kernel":
             raise ValueError(
                 f'brokers = {self.brokers} needs dispatch = "broker": the kernel does it now'
@@ -461,18 +470,6 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-def toml_value(value: object) -> str:
-    """Returns a value as TOML; JSON's texts, numbers and lists are TOML's as well."""
-    if isinstance(value, tuple | list):
-        rows = [toml_value(row) for row in value]
-        if len(", ".join(rows)) > 60:
-            return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
-        return f"[{', '.join(rows)}]"
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def as_toml(loaded: Loaded) -> str:
     """Returns all settings as a settings file that `load` reads, each with where it is from."""
     settings, origins = loaded
@@ -501,6 +498,8 @@ def as_toml(loaded: Loaded) -> str:
         "brokers": settings.brokers,
         "http": settings.http or "off",
         "control_group": settings.control_group,
+        "remote": settings.remote or "off",
+        "remote_operators": settings.remote_operators,
         "log_level": settings.log_level,
         "log_format": settings.log_format,
         "log_redact": settings.log_redact,

@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 from pydantic.fields import FieldInfo
 
 from toxmesh.settings import PORT_RANGE, ROLES
-from toxmesh.settings_file import Model, WorkersTable, toml_value
+from toxmesh.settings_file import Model, WorkersTable
+from toxmesh.toml_lines import toml_value
 
 _FREE = f"the first free port of {PORT_RANGE[0]}-{PORT_RANGE[-1]}"
 
@@ -35,6 +36,9 @@ HELP: dict[str, str] = {
     "http": "ADDRESS:PORT of metrics, health checks and the status page, or `off`.",
     "control_group": "Group whose members may ask and change the running node, as its own user may."
     " Empty: nobody else.",
+    "remote": "ADDRESS:PORT where remote operators ask with keys of their own, or `off`.",
+    "remote_operators": "Who they are, each `read:KEY` or `full:KEY`; `toxmesh ops keys new` makes"
+    " keys.",
     "log_level": "Least important messages that are logged.",
     "log_format": "How log lines look: text, or one JSON object a line. `auto`: with priorities for"
     " the journal, text on a terminal, else JSON.",

@@ -35,6 +35,7 @@ from toxmesh.logbook import LogBook
 from toxmesh.motd import Motd
 from toxmesh.notify import Notify
 from toxmesh.reload import Reloads, Reread
+from toxmesh.remote.door import RemoteDoor
 from toxmesh.rules import Rules
 from toxmesh.settings import Settings
 from toxmesh.swap import Swaps
@@ -115,6 +116,7 @@ class Supervisor:
         self.rules = Rules(self)
         self.web = web.open_door(self, self.selector, life.web)
         self.upgrade = Upgrade(self)
+        self.remote = RemoteDoor(self, self.selector)
         self._stop_asked = False
         self._failed = ""
         self.listening = False
@@ -211,6 +213,7 @@ class Supervisor:
                 row.reap(time.monotonic())
         self.door.close()
         self.web.close()
+        self.remote.close()
         self.selector.close()
         self._wake.close()
         self._waker.close()
@@ -258,6 +261,7 @@ class Supervisor:
         self.asker.expire(now)
         self.door.expire(now)
         self.web.expire(now)
+        self.remote.turn(now)
 
     def spawn(self, row: Child, now: float, successor: bool = False) -> None:
         """Starts the process of a place."""

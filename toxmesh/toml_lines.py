@@ -1,9 +1,10 @@
-"""On which line each key of a TOML file stands, so that an error can name its place.
+"""Lines of TOML: on which each key stands, so that errors name their place; values written.
 
 `tomllib` reads the values but forgets where they stood. This walks over a text that tomllib has
 accepted already, so it needs to know only where keys, strings and brackets begin and end.
 """
 
+import json
 import re
 
 KeyPath = tuple[str | int, ...]
@@ -141,3 +142,15 @@ def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int:
             return lines[path]
         path = path[:-1]
     return 1
+
+
+def toml_value(value: object) -> str:
+    """Returns a value as TOML; JSON's texts, numbers and lists are TOML's as well."""
+    if isinstance(value, tuple | list):
+        rows = [toml_value(row) for row in value]
+        if len(", ".join(rows)) > 60:
+            return "[\n" + "".join(f"  {row},\n" for row in rows) + "]"
+        return f"[{', '.join(rows)}]"
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -168,6 +168,7 @@ class Upgrade:
         row.version_before, row.left_at = __version__, now
         if any(child.channel is None or child.channel.blocked for child in node.children):
             return  # those who have left were following: next turn
+        node.remote.close()  # the new version opens it anew
         state, named = self._state()
         life.keep_open([*named, state], True)
         os.environ[life.VARIABLE] = str(state)

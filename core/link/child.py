@@ -180,9 +180,24 @@ def plain(value: Any) -> Any:
 def begin() -> tuple[Channel, Start, list[Note]]:
     """Takes the control channel and waits for the first words.
 
-    Returns the channel, the orders, and what came right behind them. SIGINT, SIGTERM and SIGHUP are
-    ignored: a terminal or a service manager sends them to all processes, and the supervisor orders
-    the stop. Raises ChannelClosed when the supervisor goes away before.
+    Returns the channel, the orders, and what came right behind them. Raises ChannelClosed when the
+    supervisor goes away before.
+    """
+    channel, notes = first_notes()
+    start = Start.from_note(notes[0])
+    set_name(start.name)
+    logs.start_logging(start.log_level, start.log_format, start.name, start.log_redact)
+    if start.log_passing:
+        logs.set_level(*start.log_passing)
+    _calm_collector()
+    return channel, start, notes[1:]
+
+
+def first_notes() -> tuple[Channel, list[Note]]:
+    """Takes the control channel from standard input, and what comes first through it.
+
+    SIGINT, SIGTERM and SIGHUP are ignored: a terminal or a service manager sends them to all
+    processes, and the supervisor orders the stop. Raises ChannelClosed.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -197,15 +212,7 @@ def begin() -> tuple[Channel, Start, list[Note]]:
         if poll.poll(1000):
             notes = channel.receive()
             if notes:
-                start = Start.from_note(notes[0])
-                _set_name(start.name)
-                logs.start_logging(
-                    start.log_level, start.log_format, start.name, start.log_redact
-                )
-                if start.log_passing:
-                    logs.set_level(*start.log_passing)
-                _calm_collector()
-                return channel, start, notes[1:]
+                return channel, notes
     raise ChannelClosed("no orders came")
 
 
@@ -219,7 +226,7 @@ def _calm_collector() -> None:
     gc.set_threshold(_GC_FIRST, 20, 50)
 
 
-def _set_name(name: str) -> None:
+def set_name(name: str) -> None:
     """Makes `ps` and `top` show which process this is (15 bytes at most)."""
     try:
         with open("/proc/self/comm", "w") as file:

@@ -200,7 +200,7 @@ def test_no_permission_is_exit_5(
     def refuse(*arguments: object, **options: object) -> socket.socket:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(client, "_connect", refuse)
+    monkeypatch.setattr(client, "connect", refuse)
     said = call(capsys, "ops", "status", "--state-dir", tmp_path)
     assert said.code == 5
     assert "sudo" in said.err

@@ -13,6 +13,7 @@ from toxmesh.requests import (
     onion,
     protocol,
     relay,
+    remote,
     report,
     see,
     services,
@@ -21,7 +22,10 @@ from toxmesh.requests import (
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-_GROUPS = (see, look, logs, act, change, protocol, onion, relay, report, bans, services, limits)
+_GROUPS = (
+    *(see, look, logs, act, change, protocol, onion, relay, report, remote),
+    *(bans, services, limits),
+)
 
 
 def all_of(node: "Supervisor") -> dict[str, Request]:
