@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -195,8 +196,9 @@ class _Door:
 
     def close(self) -> None:
         """Says that this is over."""
-        if not self._over and self._socket.poll(0, self._zmq.POLLOUT):
-            self._socket.send_multipart([b"end", b""], self._zmq.NOBLOCK)
+        with suppress(self._zmq.ZMQError):  # the node is gone already
+            if not self._over:
+                self._socket.send_multipart([b"end", b""], self._zmq.NOBLOCK)
         self._socket.disable_monitor()
         self._events.close()  # a context waits for all of its sockets
         self._socket.close()
