@@ -29,4 +29,5 @@ def running_state_dir(
     variables = os.environ if environment is None else environment
     own = default_state_dir(variables)
     named = bool(variables.get("STATE_DIRECTORY"))
-    return service if not named and not own.is_dir() and service.is_dir() else own
+    other = not named and not os.path.isdir(own) and os.path.isdir(service)  # False on errors too
+    return service if other else own

@@ -92,6 +92,10 @@ def relay_clients(machine: Machine, node: dict[str, Any]) -> Iterator[dict[str, 
         result.update(json.loads(out))
 
 
+def as_user(name: str) -> list[str]:
+    return ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups"]
+
+
 def test_a_package_is_installed_used_upgraded_under_load_removed_and_purged(
     machine: Machine, package: Path, next_package: Path
 ) -> None:
@@ -117,10 +121,16 @@ def test_a_package_is_installed_used_upgraded_under_load_removed_and_purged(
     assert refused.returncode != 0
     assert "modt" in machine.journal()
     assert machine.unit("SubState") == "running"
-    mine = 'motd = "hello"\n' + shipped
+    mine = 'control_group = "toxmesh"\n' + shipped
     settings.write_text(mine)
     machine.good("systemctl", "reload", "toxmesh")
     assert "the settings are as the node has them" in machine.good("toxmesh", "ops", "reload")
+
+    # Asked by members of the group, and by nobody else.
+    machine.good("useradd", "--groups", "toxmesh", "alice")
+    machine.good("useradd", "bob")
+    assert machine.run(*as_user("alice"), "toxmesh", "ops", "status").returncode == 0
+    assert machine.run(*as_user("bob"), "toxmesh", "ops", "status").returncode == 5
 
     # Upgraded while relay clients send: the same process, and nobody notices.
     pid = machine.unit("MainPID")

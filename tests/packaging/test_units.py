@@ -103,6 +103,8 @@ def test_operators_are_led_to_their_own_node_first_and_then_to_the_service(
     assert running_state_dir({"STATE_DIRECTORY": "/named"}, service) == Path("/named")
     own.mkdir(parents=True)
     assert running_state_dir({}, service) == own
+    monkeypatch.setenv("HOME", "/" + "x" * 300)  # a home that cannot even be looked for
+    assert running_state_dir({}, service) == service
 
 
 def test_the_kernel_may_queue_as_much_as_the_node_asks_for() -> None:
