@@ -59,6 +59,24 @@ def test_what_asks_the_node_prints_its_answer_as_described(
 
 
 @pytest.mark.process
+def test_each_look_of_stat_and_top_is_a_line_as_described(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--state-dir", node.state_dir, "--json", "--count")
+    said = call(capsys, "ops", "stat", "-i", 0.1, *where, 2)
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert len(rows) == 2
+    for row in rows:
+        assert row.pop("at") > 1e9
+        assert differences(REQUESTS["rates"].answer, row) == []
+    for view in ("workers", "kinds", "prefixes", "clients", "drops"):
+        (line,) = call(capsys, "ops", "top", view, *where, 1).out.splitlines()
+        row = json.loads(line)
+        assert (set(row), row["view"]) == ({"at", "view", "rates", "rows"}, view)
+        assert differences(REQUESTS["rates"].answer, row["rates"]) == []
+
+
+@pytest.mark.process
 def test_a_report_tells_what_is_in_it(
     node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
