@@ -38,6 +38,13 @@ def verdict(answer: dict[str, Any]) -> int:
     return DEGRADED
 
 
+def _word(answer: dict[str, Any]) -> str:
+    """Says how the node is."""
+    code = verdict(answer)
+    draining = code == DEGRADED and _table(answer, "node").get("state") == "draining"
+    return "draining" if draining else _WORDS[code]
+
+
 def _queue(row: dict[str, Any]) -> str:
     """Returns the datagrams that wait in the broker, or what the kernel keeps in bytes."""
     count, size = screen.number(row.get("queue")), screen.number(row.get("queue_bytes"))
@@ -97,7 +104,7 @@ def page(answer: dict[str, Any]) -> list[str]:
     broker = _table(answer, "broker")
     lines = [
         f"toxmesh {screen.plain(node.get('version'))}, process {screen.plain(node.get('pid'))}, "
-        f"is up {screen.span(node.get('uptime_s'))}: {_WORDS[verdict(answer)]}",
+        f"is up {screen.span(node.get('uptime_s'))}: {_word(answer)}",
         f"key        {screen.plain(node.get('public_key'))}",
         f"state      {screen.plain(node.get('state_dir'))}",
         f"dispatch   {screen.plain(node.get('dispatch'))}",
@@ -134,8 +141,8 @@ def page(answer: dict[str, Any]) -> list[str]:
 def command(state_dir: Path, as_json: bool) -> int:
     """Show whether a running node is well, its workers, and totals of packets.
 
-    Exit codes: 0 good, 1 degraded (somebody is not at work, such as a worker that restarts),
-    2 down (no worker is at work, or the node stops), 4 no node answers, 5 permission.
+    Exit codes: 0 good, 1 degraded (somebody is not at work, such as a worker that restarts) or
+    drained, 2 down (no worker is at work, or the node stops), 4 no node answers, 5 permission.
     """
     answer = client.ask(state_dir, "status")
     code = verdict(answer)

@@ -11,7 +11,8 @@ its slot table, in which slots go only to the new shard, or only away from the o
 6. The new table is announced, and all go on. Messages and datagrams that waited are sorted by it.
 7. *stopping*: the one that leaves finishes and ends.
 
-Each phase has a time; what lasts longer, or dies, is not waited for.
+Each phase has a time; what lasts longer is not waited for. The successor of one that dies meanwhile
+does what that has not done: announce entries stand in memory that it finds.
 """
 
 import logging
@@ -38,11 +39,12 @@ _PATIENCE_S = {
     "holding": 1.0,
     "pausing": 1.0,
     "draining": 1.0,
-    "giving": 5.0,
-    "taking": 5.0,
+    "giving": 8.0,
+    "taking": 8.0,
     "stopping": 3.0,
 }
-"""How long each phase may take: the longer ones may have 100,000 announce entries to move."""
+"""How long each phase may take: the longer ones may have 100,000 announce entries to move, or have
+to wait for the successor of one that hangs."""
 _ANSWERS = {
     "holding": "held",
     "pausing": "paused",
@@ -77,6 +79,8 @@ class _Change:
         self.phase = "starting"
         self.since = now
         self.missing: set[str] = set()  # names of those whose answer is awaited
+        self.order_now = ""  # what the present phase tells
+        self.told: dict[str, int] = {}  # names of those who were told, and their generations
         self.states: list[int] = []  # descriptors of what was given
 
 
@@ -217,8 +221,12 @@ class Resizes:
             elif now - change.since > _PATIENCE_S["starting"]:
                 self._give_up(change, "the new process does not get ready")
             return
-        alive = {row.name for row in self._node.children if row.alive}
+        alive = {row.name for row in self._node.children}
+        if change.phase in ("holding", "stopping"):  # a successor begins with nothing on its way
+            alive = {row.name for row in self._node.children if row.alive}
         change.missing = {name for name in change.missing if name.partition(">")[0] in alive}
+        if change.order_now:
+            self._tell(change)
         if now - change.since > _PATIENCE_S[change.phase]:
             late = ", ".join(sorted(change.missing))
             log.warning("%s: %s lasts too long (%s)", change.row.name, change.phase, late)
@@ -283,25 +291,30 @@ class Resizes:
             return [change.row]
         return [row for row in self._role(change) if row is not change.row]
 
-    def _tell(
-        self,
-        change: _Change,
-        phase: str,
-        rows: list[Child],
-        name: str,
-        now: float,
-        descriptors: bool = False,
+    def _begin_phase(
+        self, change: _Change, phase: str, rows: list[Child], name: str, now: float
     ) -> None:
         """Begins a phase: tells some processes, whose answers are awaited."""
-        change.phase, change.since = phase, now
-        rows = [row for row in rows if row.state is State.UP]
+        change.phase, change.since, change.order_now = phase, now, name
         change.missing = {row.name for row in rows}
+        change.told.clear()
+        self._tell(change)
+
+    def _tell(self, change: _Change) -> None:
+        """Tells those who are missing, if they are up and were not told: a successor is told what
+        the one before has not done."""
         body = {"generation": change.table.generation, "shards": list(change.table.shards)}
-        for row in rows:
-            copies = tuple(_reopen(fd) for fd in change.states) if descriptors else ()
-            self._node.tell(row, name, body, copies)
-            for fd in copies:
-                os.close(fd)
+        for row in self._node.children:
+            name = row.name
+            if name not in change.missing or row.state is not State.UP:
+                continue
+            if change.told.get(name) != row.generation:
+                change.told[name] = row.generation
+                given = change.states if change.phase == "taking" else []
+                copies = tuple(_reopen(fd) for fd in given)
+                self._node.tell(row, change.order_now, body, copies)
+                for fd in copies:
+                    os.close(fd)
 
     def _go_on(self, change: _Change, now: float) -> None:
         """Goes to the next phase that there is something to do in."""
@@ -311,7 +324,7 @@ class Resizes:
         if phase == "starting":
             self._hold(change, now)
         elif phase == "holding" and reads:
-            self._tell(change, "pausing", self._takers(change), "pause", now)
+            self._begin_phase(change, "pausing", self._takers(change), "pause", now)
         elif phase == "pausing":
             try:
                 self._node.bound.follow({**self._node.slots, role: change.table})
@@ -319,11 +332,11 @@ class Resizes:
                 reason = (error.strerror or "?").lower()
                 self._give_up(change, f"the kernel does not take the new program ({reason})")
                 return
-            self._tell(change, "draining", self._givers(change), "drain", now)
+            self._begin_phase(change, "draining", self._givers(change), "drain", now)
         elif phase in ("holding", "draining") and role == "onion":
-            self._tell(change, "giving", self._givers(change), "share out", now)
+            self._begin_phase(change, "giving", self._givers(change), "share out", now)
         elif phase == "giving":
-            self._tell(change, "taking", self._takers(change), "take in", now, descriptors=True)
+            self._begin_phase(change, "taking", self._takers(change), "take in", now)
         elif phase == "stopping":
             self._leave(change)
         else:
@@ -371,6 +384,7 @@ class Resizes:
             self._done(change, "added")
             return
         change.phase, change.since, change.missing = "stopping", now, {change.row.name}
+        change.order_now = ""
         change.row.move("stop")
         node.tell(change.row, "stop", {})
 

@@ -1,7 +1,9 @@
 """A role of a running node gets more processes and fewer: nothing that is on its way is lost."""
 
 import json
+import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -258,3 +260,42 @@ def test_a_reload_follows_the_numbers_of_processes(
         assert names == ["dht.0", "onion.0", "onion.1", "onion.2"]
         pending = here.status()["node"]["pending"]
         assert pending == [{"setting": "workers.onion", "now": "3", "then": "0"}]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_meanwhile_loses_no_announce(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    with running(tmp_path, workers="dht=1,onion=2,relay=0") as here:
+        announced = Announced(here)
+        os.kill(here.child("onion.0")["pid"], how)
+        ask(here, "worker add", {"role": "onion", "count": 2})
+        os.kill(here.child("onion.2")["pid"], how)
+        ask(here, "worker drain", {"name": "onion.1"})
+        until(lambda: here.status()["node"]["state"] == "good", 10)
+        assert here.child("onion.0")["restarts"] + here.child("onion.2")["restarts"] == 2
+        seeker = Client("seeker")
+        for row in announced.clients:
+            assert announced.search(seeker, seeker.dht, row.real.public).is_stored == 1
+        announced.door.close()
+
+
+def test_an_upgrade_goes_on_with_the_shards_and_sockets_as_they_are(tmp_path: Path) -> None:
+    with running(tmp_path, workers="dht=1,onion=1,relay=0") as here:
+        announced = Announced(here)
+        ask(here, "worker add", {"role": "onion", "count": 2})
+        ask(here, "worker drain", {"name": "onion.1"})
+        client.ask(here.state_dir, "upgrade", timeout_s=120)
+        ask(here, "worker add", {"role": "onion"})  # in the place and on the sockets of before
+        ask(here, "worker add", {"role": "dht"})
+        ask(here, "worker drain", {"name": "onion.0"})
+        names = sorted(row["name"] for row in here.status()["workers"])
+        assert names == ["dht.0", "dht.1", "onion.1", "onion.2"]
+        seeker = Client("seeker")
+        for row in announced.clients:
+            assert announced.search(seeker, seeker.dht, row.real.public).is_stored == 1
+        for _ in range(16):
+            pinger = Pinger(here.key, here.udp_port)
+            assert pinger.answered(3.0)
+            pinger.close()
+        announced.door.close()
