@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from ops import client, options, screen
-from ops.reasons import explain
 
 
 def page(answer: dict[str, Any], short: bool) -> list[str]:
@@ -25,8 +24,8 @@ def page(answer: dict[str, Any], short: bool) -> list[str]:
         return table
     lines = [table[0]]
     for line, row in zip(table[1:], rows, strict=True):
-        reason = explain(str(row["reason"]))
-        lines += [line, f"    {reason.meaning[:1].upper()}{reason.meaning[1:]}.  {reason.todo}"]
+        meaning = screen.plain(row["meaning"])
+        lines += [line, f"    {meaning[:1].upper()}{meaning[1:]}.  {screen.plain(row['todo'])}"]
     return lines
 
 
@@ -47,9 +46,6 @@ def command(prefix: str, short: bool, limit: int, state_dir: Path, as_json: bool
     """
     answer = client.ask(state_dir, "drops", {"prefix": prefix, "limit": limit})
     if as_json:
-        for row in answer["rows"]:
-            reason = explain(str(row["reason"]))
-            row["meaning"], row["todo"] = reason.meaning, reason.todo
         options.print_json(answer)
         return 0
     click.echo("\n".join(page(answer, short)))

@@ -28,6 +28,8 @@ def _worker(data: Data) -> str:
         "down": f"{_get(data, 'name')} {_get(data, 'how')} and is started again",
         "successor": f"{_get(data, 'name')} has a successor, process {_get(data, 'pid')}",
         "replaced": f"{_get(data, 'name')} is replaced by process {_get(data, 'pid')}",
+        "added": f"{_get(data, 'name')} was added, process {_get(data, 'pid')}",
+        "removed": f"{_get(data, 'name')} was removed",
     }
     return said.get(_get(data, "what"), _other(data))
 

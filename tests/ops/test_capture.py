@@ -74,6 +74,8 @@ def test_pings_and_answers_are_shown_decoded(
         lines = ops(capsys, node, "--key", key[:16], "-n", 3, "--json").out.splitlines()
         for line in lines:
             row = json.loads(line)
+            assert differences(shapes.COMMANDS["capture"].answer, row) == []
+            assert differences(shapes.COMMANDS["decode"].answer, row["packet"]) == []
             assert row["packet"]["packet"] == "PingRequest"
             assert row["packet"]["fields"][0]["value"] == key
             assert row["direction"] == "in"
@@ -113,7 +115,9 @@ def test_what_is_no_packet_is_shown_as_such(
     thread.join()
     assert "0x77 no packet of Tox, 11 bytes" in said.out
     assert "no packet begins with 0x77" in said.out
-    assert json.loads(line.out)["packet"] is None
+    row = json.loads(line.out)
+    assert row["packet"] is None
+    assert differences(shapes.COMMANDS["capture"].answer, row) == []
 
 
 def test_a_file_for_wireshark_has_both_directions(

@@ -11,11 +11,10 @@ import pytest
 
 from core.crypto import PublicKey
 from core.slots import slot_of
-from ops.reasons import REASONS, explain
 from tests.cli.commands import Said, call, spawn
 from tests.ops.asked import ask
 from tests.processes.node import Node, Pinger, free_port, running, until
-from tests.web import inventory
+from toxmesh.reasons import explain
 
 pytestmark = pytest.mark.process
 
@@ -101,15 +100,6 @@ def test_drops_come_with_their_rate_their_meaning_and_what_to_do(
     assert answer["rows"][0]["meaning"] == explain("unknown_kind:0x77").meaning
     nothing = ops(capsys, node, "drops", "there is no such reason")
     assert (nothing.code, "Nothing" in nothing.out) == (0, True)
-
-
-def test_each_reason_is_explained_and_no_other() -> None:
-    assert sorted(REASONS) == sorted(inventory.in_docs())
-    for reason in REASONS.values():
-        assert reason.todo.endswith(".")
-        assert reason.meaning
-    assert explain("kernel_full:dht:query") is REASONS["kernel_full:*"]
-    assert "does not know" in explain("made up").meaning
 
 
 def test_queues_of_the_kernel_and_of_all_processes_are_listed(

@@ -5,6 +5,7 @@ import re
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.web import inventory, samples
+from toxmesh.reasons import REASONS, explain
 from toxmesh.web.metrics import MAX_REASONS, Metrics
 
 FAMILIES = {"toxmesh_udp_drops", "toxmesh_relay_drops", "toxmesh_operator_refusals"}
@@ -56,3 +57,12 @@ def test_a_test_makes_each_happen() -> None:
         and not re.search(rf"\b{stem.replace(':', '__')}(=|\w)", texts)
     ]
     assert missing == []
+
+
+def test_operators_are_told_what_each_means_and_what_to_do() -> None:
+    assert sorted(REASONS) == sorted(inventory.in_docs())
+    for reason in REASONS.values():
+        assert reason.todo.endswith(".")
+        assert reason.meaning
+    assert explain("kernel_full:dht:query") is REASONS["kernel_full:*"]
+    assert "without an explanation" in explain("made up").meaning

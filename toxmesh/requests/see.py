@@ -9,6 +9,7 @@ from core.slots import SLOT_BYTE, SlotTable, slot_of
 from ops.kinds import NAMES
 from toxmesh import rates, status
 from toxmesh.control import Follow, Request
+from toxmesh.reasons import explain
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
@@ -98,8 +99,20 @@ def drops(node: "Supervisor", args: dict[str, Any]) -> dict[str, Any]:
         if reason.startswith(prefix)
     ]
     found.sort(key=lambda row: (-row[0], -row[1], row[2]))
-    rows = [{"reason": row[2], "count": row[1], "per_s": row[0]} for row in found]
-    return listing(rows, args)
+    answer = listing(found, args)
+    answer["rows"] = [_drop(*row) for row in answer["rows"]]
+    return answer
+
+
+def _drop(per_s: float, count: int, reason: str) -> dict[str, Any]:
+    said = explain(reason)
+    return {
+        "reason": reason,
+        "count": count,
+        "per_s": per_s,
+        "meaning": said.meaning,
+        "todo": said.todo,
+    }
 
 
 def routes(node: "Supervisor", args: dict[str, Any]) -> dict[str, Any]:

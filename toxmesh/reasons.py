@@ -29,6 +29,7 @@ _TODO = {
     "store": "Nothing: other nodes keep it. More workers of that role keep more.",
     "banned": "Nothing: toxmesh ops ban list shows what is banned; ops ban remove ends it.",
     "service": "Nothing, or switch it on again: toxmesh ops services on NAME.",
+    "drain": "Nothing: an operator drains this node; toxmesh ops drain --cancel ends it.",
     "operator": "Nothing: an operator of this node wanted it so.",
     "client": "Nothing: clients come and go.",
     "perclient": "Many people behind one address? Then raise relay_per_address or"
@@ -63,6 +64,7 @@ empty | noise | a datagram with nothing in it
 banned:key | banned | a datagram whose sender's key is banned
 banned:prefix | banned | a datagram that came from a banned prefix
 service_off:* | service | a request to a service that is switched off
+draining:dht | drain | a ping or nodes request while the node is drained
 misplaced | none | a copy of a broadcast, in a socket that is not meant
 bad_size:0xf0 | noise | no bootstrap info request
 budget:0xf0 | flood | more bootstrap info requests from one source prefix than are answered
@@ -204,7 +206,7 @@ def _read(table: str) -> dict[str, Reason]:
 
 
 REASONS = _read(_TABLE)
-_UNKNOWN = Reason("a reason that this program does not know", "Use the toxmesh of the node.")
+_UNKNOWN = Reason("a reason without an explanation", "Please report that.")
 
 
 def explain(reason: str) -> Reason:
