@@ -9,10 +9,8 @@ Nobody at this door slows the node down: guests are few, what they may say and l
 bounded, and together they get a fiftieth of a core, of which who asked least is served first.
 """
 
-import grp
 import os
 import selectors
-import shutil
 import socket
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.asking import BUSY, NOT_FOUND, PERMISSION, REFUSED, TIMEOUT, USAGE, CannotAnswer
+from toxmesh.door_group import let_in
 
 VERSION = 1
 _MAX_GUESTS = 128
@@ -435,14 +434,11 @@ class ControlDoor:
     def give_to(self, group: str) -> None:
         """Lets the members of a group open the door from now on, or (empty) this user alone.
 
-        Raises Refused where `group_problem` has something to say.
+        Raises Refused where that cannot be.
         """
-        problem = group_problem(group)
+        problem = let_in(self._path, group)
         if problem:
             raise Refused(REFUSED, problem)
-        if group:
-            shutil.chown(self._path, group=group)
-        self._path.chmod(0o660 if group else 0o600)
 
     def close(self) -> None:
         """Shuts the door."""
@@ -452,22 +448,6 @@ class ControlDoor:
             self._selector.unregister(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)
-
-
-def group_problem(group: str) -> str:
-    """Says why this process cannot let a group in; empty if it can, or if there is no group."""
-    if not group:
-        return ""
-    try:
-        number = grp.getgrnam(group).gr_gid
-    except KeyError:
-        return f"control_group: there is no group {group} on this machine"
-    if os.geteuid() and number not in {os.getegid(), *os.getgroups()}:
-        return (
-            f"control_group: the user of this node is no member of {group}; make it one with:"
-            f" usermod -aG {group} USER, and start the node again"
-        )
-    return ""
 
 
 def _listen(path: Path) -> socket.socket:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core.asking import BUSY, REFUSED, USAGE, CannotAnswer
 from core.link import logs
 from toxmesh.children import State
-from toxmesh.control import Later, Refused, group_problem
+from toxmesh.control import Later, Refused
+from toxmesh.door_group import group_problem
 from toxmesh.logbook import SUPERVISOR
 from toxmesh.settings import PORT_RANGE, Settings
 from toxmesh.web.address import parse as parse_http

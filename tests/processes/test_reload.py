@@ -1,8 +1,10 @@
 """The settings of a running node are read again: what can be followed is, and the rest is said."""
 
+import grp
 import os
 import signal
 import socket
+import stat
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -176,3 +178,24 @@ def hear(manager: socket.socket, word: bytes) -> bytes:
         said = manager.recv(4096)
         if word in said.splitlines():
             return said
+
+
+@pytest.mark.process
+def test_a_group_may_pass_to_the_door_and_nowhere_else(tmp_path: Path) -> None:
+    group = grp.getgrgid(os.getgid()).gr_name
+    file = tmp_path / "node.toml"
+    file.write_text('http = "off"\n')
+    state_dir = tmp_path / "state"
+    with running(state_dir, "--config", str(file), "--tcp-port", "0") as here:
+        assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
+        file.write_text(f'http = "off"\ncontrol_group = "{group}"\n')
+        ask(here)
+        assert stat.S_IMODE((state_dir / "control.sock").stat().st_mode) == 0o660
+        assert stat.S_IMODE(state_dir.stat().st_mode) == 0o710
+        assert stat.S_IMODE((state_dir / "keys").stat().st_mode) == 0o600
+        file.write_text('http = "off"\n')
+        ask(here)
+        assert stat.S_IMODE((state_dir / "control.sock").stat().st_mode) == 0o600
+        file.write_text('http = "off"\ncontrol_group = "no such group"\n')
+        with pytest.raises(client.AskError, match="must be a group of this machine"):
+            ask(here)
