@@ -6,7 +6,7 @@ SENTENCE}`; after a request that follows, `{"version": 1, "event": NAME, "at": U
 lines come until the guest leaves. docs/operations.md lists the requests.
 
 Nobody at this door slows the node down: guests are few, what they may say and leave unread is
-bounded, and together they get a fiftieth of a core, of which who asked least is served first.
+bounded, and together they get a hundredth of a core, of which who asked least is served first.
 """
 
 import os
@@ -32,9 +32,10 @@ _MAX_EVENTS = 1 << 20  # bytes that may wait before events are given up
 _IDLE_S = 60.0  # a guest who says nothing makes room; one who follows reads, and may be silent
 _LATER_S = 10.0  # how long an answer may take that others have to give
 _PATH_LIMIT = 107  # bytes of a unix socket's path
-_SHARE = 0.02  # of one core, for all guests together
+_SHARE = 0.01  # of one core, for all guests together
 _BURST_S = 0.2  # seconds of it that may be used at once
 _LIGHT_S = 0.004  # who has used less of late is served at any time
+_NEW, _NEW_PER_S = 40.0, 20.0  # guests who begin so; others wait like those who used much
 
 
 class Refused(CannotAnswer):
@@ -161,6 +162,7 @@ class ControlDoor:
         self._guests: set[Guest] = set()
         self._wanted: frozenset[str] = frozenset()
         self._used = 0.0
+        self._new = _NEW
         self._melted = time.monotonic()
         self._socket = _listen(path) if descriptor < 0 else socket.socket(fileno=descriptor)
         self.give_to(group)
@@ -181,6 +183,9 @@ class ControlDoor:
             connection.close()
             return
         guest = Guest(connection, now)
+        if self._new < 1:  # to ask once and come again is no way around the others
+            guest.used = 2 * _LIGHT_S
+        self._new = max(0.0, self._new - 1)
         self._guests.add(guest)
         self._selector.register(connection, guest.events, lambda at: self._serve(guest, at))
 
@@ -417,6 +422,7 @@ class ControlDoor:
         passed = max(0.0, now - self._melted)
         self._melted = now
         self._used = max(0.0, self._used - passed * _SHARE)
+        self._new = min(_NEW, self._new + passed * _NEW_PER_S)
         share = passed * _SHARE / max(1, len(self._guests))
         for guest in sorted(self._guests, key=lambda row: row.used):
             guest.used = max(0.0, guest.used - share)

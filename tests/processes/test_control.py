@@ -299,3 +299,19 @@ def test_children_are_asked_and_their_answers_put_together() -> None:
         asker.ask("broker", "show")
     asker.expire(100.0)
     asker.ask("broker", "show")
+
+
+def test_guests_who_come_again_and_again_wait_like_those_who_ask_again_and_again(
+    tmp_path: Path,
+) -> None:
+    answered = 0
+    with house(tmp_path, status=lambda args: {"good": True}) as here:
+        here.door._used = 0.5  # others have used up what there is
+        for _ in range(60):
+            with here.guest() as guest:
+                answered += len(here.say(guest, line("status")))
+        assert answered == 40
+        with here.guest() as guest:
+            assert here.say(guest, line("status")) == []
+            here.door.expire(time.monotonic() + 40)
+            assert [row["ok"] for row in here.hear(guest)] == [True]
