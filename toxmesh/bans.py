@@ -7,7 +7,6 @@ that cannot be read is set aside, as that of the known nodes.
 import ipaddress
 import logging
 import os
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,8 +198,7 @@ class BanList:
         except (OSError, ValueError, KeyError, TypeError, CannotAnswer) as error:
             self._set_aside(error)
             return
-        now = time.time()
-        self._rows = {row.what: row for row in rows if row.until is None or row.until > now}
+        self._rows = {row.what: row for row in rows}
         self._count_end()
 
     def _set_aside(self, error: Exception) -> None:

@@ -34,6 +34,7 @@ class Rules:
         self._node = node
         self.bans = BanList(node.settings.state_dir)
         self.limits = Limits(node.life.limits)
+        self._goes_on = bool(node.life.children)  # with processes of the version before
 
     def greet(self, row: Child) -> None:
         """Tells a process that begins; it hears this before anything else but its orders."""
@@ -85,6 +86,9 @@ class Rules:
 
     def turn(self, now: float) -> None:
         """Ends what was laid down for a time that is over."""
+        if self._goes_on:  # what could not be written is over, or what ended meanwhile
+            self._goes_on = False
+            self._tell("bans", _body((row.what for row in self.bans.rows()), (), whole=True))
         if self.bans.next_end is not None:
             self._gone("over", self.bans.over(time.time()))
         if self.limits.next_end is not None:
