@@ -20,7 +20,7 @@ def unheard(check: str, asker: Asker, place: Endpoint) -> Outcome:
     """Tells why pings are not answered; the bootstrap info takes no key."""
     answered = None if asker.is_refused(place) else asker.exchange(place, asker.info)
     if answered is not None:
-        text = "a node is there and does not have this public key: ask it for its own"
+        text = "a node is there, but it does not have this public key, or is being drained"
         return Outcome(check, FAILED, text, unreached=True)
     if asker.is_refused(place):
         text = "nobody listens on this UDP port: the network says so"

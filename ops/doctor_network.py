@@ -84,6 +84,10 @@ def _answered(machine: Machine) -> Iterator[Finding]:
     from ops.check_outcome import GOOD, milliseconds
 
     node = (machine.status or {}).get("node") or {}
+    if node.get("state") == "draining":
+        cancel = f"toxmesh ops drain --cancel --state-dir '{machine.state_dir}'"
+        yield warn("ports", "the node is drained: it takes nobody new", cancel)
+        return
     key = PublicKey(bytes.fromhex(str(node.get("public_key"))))
     for text in node.get("addresses") or ():
         kind, _, address = str(text).partition(" ")

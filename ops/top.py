@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,9 @@ def _run(window: "curses.window", live: Live) -> None:
     """Looks, draws and takes keys until the operator has enough."""
     import curses
 
-    curses.use_default_colors()
-    curses.curs_set(0)
+    for prepare in (curses.use_default_colors, lambda: curses.curs_set(0)):
+        with suppress(curses.error):  # a screen without colours, or one that shows its cursor
+            prepare()
     due = 0.0
     while not live.done:
         if time.monotonic() >= due and not live.stopped:

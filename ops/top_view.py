@@ -10,6 +10,7 @@ from ops.kinds import NAMES
 from ops.stat import cells
 
 MOST_ROWS = 1_000  # of a table: more are asked of the node by a filter of its own commands
+_KEY_LETTERS = 16  # of a key where lines have an end: enough to tell it from others
 _KIND_NAMES = {f"0x{kind:02x}": name for kind, name in NAMES.items()}
 
 Row = dict[str, Any]
@@ -226,9 +227,9 @@ def head(rates: Row) -> str:
         rates
     )
     return (
-        f"toxmesh {state}, up {screen.span(rates.get('uptime_s'))}   in {came}/s  out {left}/s  "
-        f"drops {drops}/s  new keys {keys}/s   waiting {queue} + {kernel} KiB   "
-        f"relay {relays} ({relay_in}/s in, {relay_out}/s out)   CPU {cpu} %  {memory} MiB"
+        f"toxmesh {state}, up {screen.span(rates.get('uptime_s'))}   CPU {cpu} %  {memory} MiB   "
+        f"in {came}/s  out {left}/s  drops {drops}/s  new keys {keys}/s   "
+        f"waiting {queue} + {kernel} KiB   relay {relays} ({relay_in}/s in, {relay_out}/s out)"
     )
 
 
@@ -238,8 +239,13 @@ def table(rows: Sequence[Row], choice: Choice) -> list[str]:
     titles = [
         f"[{column.title}]" if column is choice.column else column.title for column in columns
     ]
+    most = None if choice.width is None else _KEY_LETTERS
     cells = [
-        [column.show(row.get(column.field)) for column in columns] for row in chosen(rows, choice)
+        [
+            column.show(row.get(column.field))[: most if column.field == "key" else None]
+            for column in columns
+        ]
+        for row in chosen(rows, choice)
     ]
     left = sum(column.left for column in columns)
     lines = screen.table([titles, *cells], left=left)

@@ -18,10 +18,10 @@ _CONTROL = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>])")
 class Terminal:
     """One run of `toxmesh` on a screen of 40 lines."""
 
-    def __init__(self, *arguments: object, columns: int = 160) -> None:
+    def __init__(self, *arguments: object, columns: int = 160, kind: str = "xterm") -> None:
         self.pid, self._end = pty.fork()
         if self.pid == 0:  # pragma: no cover: the child is another program at once
-            os.environ.update({"TERM": "xterm", "PYTHONPATH": str(CHECKOUT)})
+            os.environ.update({"TERM": kind, "PYTHONPATH": str(CHECKOUT)})
             words = [sys.executable, "-m", "toxmesh", *map(str, arguments)]
             os.execv(sys.executable, words)
         size = struct.pack("HHHH", 40, columns, 0, 0)

@@ -437,6 +437,11 @@ def test_an_address_where_the_node_does_not_answer_is_told(machine: Machine) -> 
     assert "nobody listens" in rows[0].text
 
 
+def test_a_drained_node_is_not_asked_as_a_client_would(machine: Machine) -> None:
+    row = one("ports", up(machine, node={**STATUS["node"], "state": "draining"}))
+    assert (row.verdict, "drain --cancel" in row.mend) == (WARN, True)
+
+
 # Packages
 
 

@@ -15,7 +15,6 @@ from toxmesh import cli
 PAGE = CHECKOUT / "docs" / "operations.md"
 TASKS = read(PAGE.read_text("utf-8"))
 LEAST_TASKS = 30
-PORTS = ("33445", "33446", "9745")
 _CALL = re.compile(r"(?:^|[\s|;&])toxmesh ([^|;&<>\n]*)")
 
 
@@ -81,7 +80,7 @@ def test_the_readme_leads_there_and_names_commands_that_exist() -> None:
 @pytest.mark.slow
 @pytest.mark.process
 def test_the_whole_page_runs_as_it_stands_there(tmp_path: Path) -> None:
-    ports = {name: str(free_port()) for name in PORTS}
+    ports = {name: str(free_port()) for name in script.PORTS}
     wrong = script.run(TASKS, tmp_path, ports)
     told = [
         f"line {row.step.line}: {row.step.command}\nprinted [{row.done.code}]:\n{row.done.out}"

@@ -58,6 +58,12 @@ def test_the_sorted_column_is_marked_and_what_the_node_says_cannot_move_the_curs
     assert all(line.isprintable() and len(line) <= 30 for line in lines)
 
 
+def test_keys_are_whole_in_plain_tables_and_short_on_a_screen() -> None:
+    row = {"key": "AB" * 32}
+    assert "AB" * 32 in table([row], Choice(VIEWS["clients"]))[1]
+    assert table([row], Choice(VIEWS["clients"], width=200))[1].split()[0] == "AB" * 8
+
+
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_a_row_without_its_fields_is_shown_as_far_as_it_goes(view: top_view.View) -> None:
     assert len(table([{}, {"rate": None}], Choice(view))) == 3
@@ -98,7 +104,7 @@ def text(shown: top.Live, height: int = 12, width: int = 100) -> list[str]:
 
 def test_the_screen_has_the_node_the_table_and_its_keys(made: Made) -> None:
     lines = text(live())
-    assert lines[0].startswith("toxmesh good, up 1 h 2 min   in 12,345/s")
+    assert lines[0].startswith("toxmesh good, up 1 h 2 min   CPU 0.0 %  0 MiB   in 12,345/s")
     assert lines[1] == "workers, every 1 s"
     assert lines[2].startswith("worker")
     assert [line.split()[0] for line in lines[3:6]] == ["onion.0", "dht.0", "onion.1"]
@@ -225,8 +231,9 @@ def test_a_real_node_is_printed_in_plain_tables(
 
 
 @pytest.mark.process
-def test_a_real_screen_is_filled_and_obeys(node: Node) -> None:
-    screen = Terminal("ops", "top", "-i", "0.2", "--state-dir", node.state_dir)
+@pytest.mark.parametrize("kind", ["xterm", "linux", "vt100"])
+def test_a_real_screen_is_filled_and_obeys(node: Node, kind: str) -> None:
+    screen = Terminal("ops", "top", "-i", "0.2", "--state-dir", node.state_dir, kind=kind)
     assert screen.shows("toxmesh good, up")
     assert screen.shows("onion.0")
     screen.press("k")  # a screen is told what changes, so what is looked for has no letter before
@@ -238,6 +245,13 @@ def test_a_real_screen_is_filled_and_obeys(node: Node) -> None:
     assert screen.shows("dropped because")
     screen.press("q")
     assert screen.ended() == 0
+
+
+@pytest.mark.process
+def test_a_screen_of_an_unknown_kind_is_one_sentence(node: Node) -> None:
+    screen = Terminal("ops", "top", "--state-dir", node.state_dir, kind="no-such-screen")
+    assert screen.shows("this screen cannot be used")
+    assert screen.ended() == 3
 
 
 @pytest.mark.process

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from core.crypto import KeyPair
+from core.entropy import SystemEntropy
 from ops import client, repeat, stat, watch
 from ops.client import Event
 from tests.cli.commands import Said, call
 from tests.ops import shapes
 from tests.ops.schema import differences
-from tests.processes.node import Node, running, until
+from tests.processes.node import Node, free_port, running, until
+from tests.relay.client import RelayClient
 
 
 def test_turns_are_even_and_late_ones_follow_at_once() -> None:
@@ -149,12 +152,38 @@ def test_a_worker_that_dies_is_told_with_the_nodes_state_as_it_is_described(node
 
 
 @pytest.mark.process
-def test_a_worker_that_is_replaced_is_told_and_follows_as_the_old_one_did(node: Node) -> None:
+def test_a_worker_that_is_replaced_is_told(node: Node) -> None:
     found = events(
         node, ["worker"], 2, lambda: client.ask(node.state_dir, "worker restart", {"name": "dht.0"})
     )
     assert [event.data["what"] for event in found] == ["successor", "replaced"]
     assert all(differences(shapes.EVENTS["worker"].answer, row.data) == [] for row in found)
+
+
+@pytest.mark.process
+def test_a_broker_that_was_replaced_tells_as_the_one_before(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    port = free_port(socket.SOCK_STREAM)
+    options = ("--tcp-port", str(port), "--http", "off")
+    folder = tmp_path_factory.mktemp("replaced")
+    with running(folder, *options, workers="dht=1,onion=0,relay=1") as node:
+
+        def replace_and_connect() -> None:
+            client.ask(node.state_dir, "worker restart", {"name": "broker"}, 60.0)
+            with socket.create_connection(("127.0.0.1", port), 10) as stream:
+                entropy = SystemEntropy()
+                guest = RelayClient(node.key, KeyPair.generate(entropy), entropy)
+                stream.sendall(guest.hello())
+                while not guest.ready:
+                    guest.receive(stream.recv(4096))
+                stream.sendall(guest.frames(b"\x04" + bytes(7) + b"\x01"))  # a ping
+                while not guest.take():
+                    guest.receive(stream.recv(4096))
+
+        came, left = events(node, ["relay"], 2, replace_and_connect)
+    assert (came.data["change"], left.data["change"]) == ("in", "out")
+    assert differences(shapes.EVENTS["relay"].answer, came.data) == []
 
 
 @pytest.mark.process

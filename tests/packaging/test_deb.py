@@ -71,6 +71,19 @@ def machine() -> Iterator[Machine]:
         yield row
 
 
+def of_another_form(package: Path, folder: Path) -> Path:
+    """Returns a package whose node cannot go on from the state of the running one."""
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(folder / "tree")], check=True)
+    (life,) = (folder / "tree/usr/lib/toxmesh").rglob("toxmesh/life.py")
+    text, count = re.subn(r"^FORM = \d+$", "FORM = 999", life.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    life.write_text(text)
+    other = folder / "other.deb"
+    line = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(folder / "tree"), str(other)]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    return other
+
+
 def status(machine: Machine) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(machine.good("toxmesh", "ops", "status", "--json"))
     return answer
@@ -179,7 +192,7 @@ def impatient(machine: Machine) -> None:
 
 
 def test_a_node_that_was_stopped_or_is_broken_is_not_in_the_way_of_an_upgrade(
-    machine: Machine, package: Path, next_package: Path
+    machine: Machine, package: Path, next_package: Path, tmp_path: Path
 ) -> None:
     impatient(machine)
     machine.install(package)
@@ -196,6 +209,13 @@ def test_a_node_that_was_stopped_or_is_broken_is_not_in_the_way_of_an_upgrade(
     machine.install(next_package)
     machine.wait_for("SubState", "running")
     assert status(machine)["node"]["version"] == NEXT
+    # A version that cannot go on from the state of the running one refuses: restarted, too.
+    pid = machine.unit("MainPID")
+    said = machine.install(of_another_form(next_package, tmp_path))
+    assert "the installed version cannot go on" in said
+    machine.wait_for("SubState", "running")
+    assert machine.unit("MainPID") != pid
+    assert status(machine)["node"]["state"] == "good"
 
 
 def test_systemd_ends_a_node_that_hangs_and_does_not_repeat_mistakes(
