@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _ACCEPTS_A_TURN = 64
 _BACKLOG = 1024  # as toxmesh.sockets has it
 _PAUSE_S = 0.5
+_NO_SLOTS_S = 0.02
 _SILENT_S = 5  # the kernel keeps a stream without a byte about so long before it is ours to keep
 _FULL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -56,6 +57,11 @@ class Door:
     def accept(self, listener: socket.socket, now: float) -> None:
         """Takes new streams, a few in a turn."""
         tcp = self._tcp
+        if tcp.hooks.slots("relay") is None:
+            # This broker has begun a moment ago, after a crash, and nobody has told it yet which
+            # worker a client belongs to: who calls waits in the kernel instead of being sent away.
+            self._pause(now, _NO_SLOTS_S)
+            return
         for _ in range(_ACCEPTS_A_TURN):
             if len(tcp.connections) >= self.room:
                 tcp.drops["relay_accept_paused"] += 1
@@ -74,12 +80,12 @@ class Door:
                 continue
             tcp.admit(stream, source, now)
 
-    def _pause(self, now: float) -> None:
+    def _pause(self, now: float, seconds: float = _PAUSE_S) -> None:
         if self.accepting:
             self.accepting = False
             for fd in self.listeners:
                 self._tcp.poll.unregister(fd)
-            self._tcp.clocks.accept_at = now + _PAUSE_S
+            self._tcp.clocks.accept_at = now + seconds
 
     def resume(self) -> None:
         """Accepts connections (again, after a pause)."""

@@ -2,17 +2,22 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.crypto import KeyPair
+from core.entropy import SystemEntropy
 from ops import client
-from tests.processes.node import Node, free_port, running, until
+from tests.processes.node import Node, free_port, gone, running, until
 from tests.processes.pairs import Pairs, Seen
+from tests.relay.client import RelayClient
 from toxmesh.bench.clients import Clients, make_rows
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -108,3 +113,36 @@ def test_replacing_every_process_in_turn_loses_no_connection_and_no_frame(
 
     _, status = story(tmp_path, change, capsys)
     assert sum(row["restarts"] for row in status["workers"]) == 0
+
+
+def shakes_hands(node: Node, port: int) -> bool:
+    """Connects to the relay, and tells whether the answer to a hello comes."""
+    client = RelayClient(node.key, KeyPair.generate(SystemEntropy()), SystemEntropy())
+    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as stream:
+        stream.sendall(client.hello())
+        try:
+            while not client.ready:
+                data = stream.recv(4096)
+                if not data:
+                    return False
+                client.receive(data)
+        except ConnectionError:
+            return False
+    return True
+
+
+def test_a_killed_broker_is_back_within_half_a_second(tmp_path: Path) -> None:
+    port, took = free_port(), []
+    with running(tmp_path, "--tcp-port", str(port), workers=WORKERS) as node:
+        for _ in range(3):
+            assert shakes_hands(node, port)
+            old, begin = node.child("broker")["pid"], time.monotonic()
+            os.kill(old, signal.SIGKILL)
+            until(partial(gone, old), 5.0)
+            assert shakes_hands(node, port)  # the listener never closes: who calls now is answered
+            took.append(time.monotonic() - begin)
+            until(partial(back, node, "broker", old), 10.0)
+        rows = node.status()["workers"]
+    assert min(took) <= 0.5, took  # the later ones wait 0.1 and 0.2 s for their turn besides
+    assert max(took) <= 2.0, took
+    assert sum(row["restarts"] for row in rows) == 0

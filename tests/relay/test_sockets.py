@@ -55,6 +55,26 @@ def test_connections_are_accepted_and_closed_with_the_node() -> None:
         socket.create_connection(address)
 
 
+def test_who_calls_a_broker_that_knows_no_workers_yet_waits_and_is_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hooks, tcp, _, address = listening()
+    with monkeypatch.context() as young:
+        young.setattr(hooks, "slots", lambda role: None)
+        client = calling(address)
+        turn(hooks)
+        assert (len(tcp.connections), tcp.door.accepting) == (0, False)
+        assert hooks.drops == {}
+    when = tcp.next_timer()
+    assert when is not None
+    assert when < 1.1
+    tcp.handle_timer(when)
+    turn(hooks)
+    assert tcp.snapshot()["connections"]["greeting"] == 1
+    client.close()
+    tcp.handle_stop(2.0)
+
+
 def test_a_stream_takes_up_nothing_before_it_says_something() -> None:
     hooks, tcp, _, address = listening()
     silent = socket.create_connection(address)
