@@ -11,6 +11,7 @@ import pytest
 from tests.cli.commands import call
 from tests.ops.schema import differences
 from tests.ops.shapes import COMMANDS, JSON, REQUESTS
+from tests.ops.test_operations import names
 from tests.processes.node import Node, running
 from toxmesh import cli
 
@@ -35,6 +36,21 @@ def test_the_page_names_commands_and_requests_that_exist() -> None:
             command = found
         assert any("--json" in row.opts for row in command.params), line
     assert {"check", "doctor", "decode", "replay", "report"} <= set(COMMANDS)
+
+
+def test_every_command_of_the_operator_with_json_is_on_the_page() -> None:
+    text = JSON.read_text("utf-8")
+    missing = []
+    for name in names(cli.ops):
+        command: click.Command = cli.ops
+        for word in name:
+            assert isinstance(command, click.Group)
+            found = command.get_command(click.Context(command), word)
+            assert found is not None
+            command = found
+        if any("--json" in row.opts for row in command.params):
+            missing += [name] * (f"`{' '.join(name)}" not in text)
+    assert missing == []
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -66,6 +67,28 @@ def test_every_command_and_option_of_the_page_exists() -> None:
     assert len(rows) > LEAST_TASKS
     for line, words in rows:
         check_call(line, words)
+
+
+def names(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yields the words of every command that can be carried out."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        assert child is not None
+        yield from names(child, (*path, name))
+
+
+def test_every_command_has_its_place_in_a_task() -> None:
+    used = [tuple(words) for _, words in calls()]
+    missing = [
+        name
+        for name in names(cli.commands())
+        if not any(words[: len(name)] == name for words in used)
+    ]
+    assert missing == []
 
 
 def test_the_readme_leads_there_and_names_commands_that_exist() -> None:
