@@ -1,6 +1,8 @@
 """`ops top`: tables sorted and filtered, keys, the plain mode, and a real screen."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +12,8 @@ import pytest
 
 from ops import client, top, top_view
 from ops.top_view import VIEWS, Choice, chosen, find_column, table
-from tests.cli.commands import Said, call, spawn
-from tests.ops.terminal import Terminal
+from tests.cli.commands import CHECKOUT, Said, call, spawn
+from tests.packaging.terminal import Terminal
 from tests.processes.node import Node, Pinger, running
 
 ROWS = [
@@ -230,32 +232,39 @@ def test_a_real_node_is_printed_in_plain_tables(
     assert (pipe.code, "use --batch" in pipe.err) == (3, True)
 
 
+def on_screen(state_dir: Path, *words: str, kind: str = "xterm") -> Terminal:
+    """Runs `ops top` on a screen of 40 lines."""
+    command = [sys.executable, "-m", "toxmesh", "ops", "top", *words, "--state-dir", str(state_dir)]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    return Terminal(command, environment, CHECKOUT, kind, (40, 160))
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("kind", ["xterm", "linux", "vt100"])
 def test_a_real_screen_is_filled_and_obeys(node: Node, kind: str) -> None:
-    screen = Terminal("ops", "top", "-i", "0.2", "--state-dir", node.state_dir, kind=kind)
-    assert screen.shows("toxmesh good, up")
-    assert screen.shows("onion.0")
-    screen.press("k")  # a screen is told what changes, so what is looked for has no letter before
-    assert screen.shows("kind")
-    screen.press("/ping")
-    assert screen.shows("filter: ")
-    screen.press("\n")
-    screen.press("d")
-    assert screen.shows("dropped because")
-    screen.press("q")
-    assert screen.ended() == 0
+    with on_screen(node.state_dir, "-i", "0.2", kind=kind) as screen:
+        screen.wait_for("toxmesh good, up")
+        screen.wait_for("onion.0")
+        screen.enter("k")  # a screen is told what changes: what is looked for has no letter before
+        screen.wait_for("kind")
+        screen.enter("/ping")
+        screen.wait_for("filter: ")
+        screen.enter("\n")
+        screen.enter("d")
+        screen.wait_for("dropped because")
+        screen.enter("q")
+        assert screen.ended() == 0
 
 
 @pytest.mark.process
 def test_a_screen_of_an_unknown_kind_is_one_sentence(node: Node) -> None:
-    screen = Terminal("ops", "top", "--state-dir", node.state_dir, kind="no-such-screen")
-    assert screen.shows("this screen cannot be used")
-    assert screen.ended() == 3
+    with on_screen(node.state_dir, kind="no-such-screen") as screen:
+        screen.wait_for("this screen cannot be used")
+        assert screen.ended() == 3
 
 
 @pytest.mark.process
 def test_a_node_that_cannot_be_asked_never_gets_a_screen(tmp_path: Path) -> None:
-    screen = Terminal("ops", "top", "--state-dir", tmp_path)
-    assert screen.shows("no node answers at")
-    assert screen.ended() == 4
+    with on_screen(tmp_path) as screen:
+        screen.wait_for("no node answers at")
+        assert screen.ended() == 4

@@ -1,13 +1,17 @@
 """A terminal that tests type into, with a program in it."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,15 +22,23 @@ class Terminal:
     """A pseudo-terminal; `screen` is all that was printed, without control sequences."""
 
     def __init__(
-        self, command: Sequence[str], environment: dict[str, str], folder: Path
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        folder: Path,
+        kind: str = "dumb",
+        size: tuple[int, int] | None = None,
     ) -> None:
+        """`kind`: as in $TERM; `size`: lines and columns."""
         self._master, slave = pty.openpty()
+        if size is not None:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         self._process = subprocess.Popen(
             command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**environment, "TERM": "dumb"},
+            env={**environment, "TERM": kind},
             cwd=folder,
             start_new_session=True,
         )
@@ -58,6 +70,15 @@ class Terminal:
         while select.select([self._master], [], [], seconds)[0]:
             os.read(self._master, 1 << 16)
 
+    def ended(self, seconds: float = 20.0) -> int:
+        """Takes what is still printed, and returns the exit code."""
+        end = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < end:
+            if select.select([self._master], [], [], 0.1)[0]:
+                with suppress(OSError):  # it has let go of its end
+                    os.read(self._master, 1 << 16)
+        return self._process.wait(0.1)
+
     def __enter__(self) -> "Terminal":
         return self
 
@@ -67,6 +88,7 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         os.close(self._master)
