@@ -108,6 +108,9 @@ class Capture:
         self._shift = 0 if network is None else network.max_prefixlen - network.prefixlen
         self._value = None if network is None else int(network.network_address) >> self._shift
         self._ipv4 = network is not None and network.version == 4
+        self._begin = 4 if self._ipv4 else 8  # of the address in an endpoint
+        whole = 0 if network is None else network.prefixlen // 8
+        self._head = b"" if network is None else network.network_address.packed[:whole]
 
     def take(
         self, direction: str, packets: Sequence[bytes], endpoints: Sequence[bytes], now: float
@@ -123,6 +126,9 @@ class Capture:
         if wanted.key and found:
             key = wanted.key
             found = [at for at in found if key in packets[at]]
+        if self._head and found:
+            head, begin, end = self._head, self._begin, self._begin + len(self._head)
+            found = [at for at in found if endpoints[at][begin:end] == head]
         if (self._value is not None or wanted.port) and found:
             found = [at for at in found if self._is_there(Endpoint(endpoints[at]))]
         if not found:
