@@ -163,7 +163,8 @@ def links(state: str | None, limit: int, state_dir: Path, as_json: bool) -> int:
 def kick(key: str, seconds: float | None, reason: str, state_dir: Path, as_json: bool) -> int:
     """Close the connections of a client; with --for refuse its key until then.
 
-    A client that is only kicked comes back within seconds: stock clients connect again.
+    A client that is only kicked comes back: a stock one notices within half a minute and connects
+    again. One that is refused meanwhile forgets this relay until it hears of it again.
 
     Exit codes: 0 done, 1 no such client is connected (and no --for), 2 refused, 4 no node answers.
     """

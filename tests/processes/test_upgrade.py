@@ -168,6 +168,7 @@ def test_what_operators_have_changed_stays_as_it_is(
         ask("log level", name="dht.0", level="error")
         ask("log level", name="supervisor", level="debug", seconds=600)
         ask("ban add", what="192.0.2.0/24", note="too loud")
+        ask("limits set", name="keys.waiting", value=99)
         settings.write_text('motd = "then"\nbrokers = 2\ndispatch = "broker"\n')
         ask("reload")
         pending = node.status()["node"]["pending"]
@@ -185,6 +186,8 @@ def test_what_operators_have_changed_stays_as_it_is(
         assert after == before
         assert (pending, node.status()["node"]["pending"]) == (pending, pending)
         assert len(pending) == 2
+        limits = ask("limits show", changed=True)["rows"]
+        assert [(row["name"], row["value"]) for row in limits] == [("keys.waiting", 99)]
         said = [row["message"] for row in ask("log tail", limit=1000)["rows"]]
         assert any("goes on as toxmesh" in text for text in said)
 
