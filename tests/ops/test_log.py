@@ -15,7 +15,7 @@ from ops import client
 from tests.cli.commands import call
 from tests.ops import shapes
 from tests.ops.schema import differences
-from tests.processes.node import Node, running, until
+from tests.processes.node import Node, Pinger, running, until
 
 pytestmark = pytest.mark.process
 
@@ -108,3 +108,20 @@ def test_the_last_records_are_there_and_those_that_come_are_followed(
                  "--state-dir", node.state_dir)  # fmt: skip
     assert shown.out.endswith("INFO supervisor toxmesh.supervisor: " + rows[-1]["message"] + "\n")
 
+
+def test_no_packet_makes_a_line_good_or_bad_even_at_level_debug(node: Node) -> None:
+    ask(node, "log level", name="*", level="debug")
+    before = ask(node, "log tail")["total"]
+    pinger = Pinger(node.key, node.udp_port)
+    try:
+        for size in range(200):
+            for kind in (0x00, 0x02, 0x21, 0x80, 0x83, 0xF0, 0xFF):
+                packet = bytes([kind]) + os.urandom(size)
+                pinger.socket.sendto(packet, ("127.0.0.1", node.udp_port))
+        assert until(lambda: pinger.answered(), 10)
+        received = node.status()["totals"]["kinds"]
+        until(lambda: node.status()["totals"]["kinds"] != received, 10)  # a heartbeat later
+    finally:
+        pinger.close()
+    assert ask(node, "log tail")["total"] == before
+    ask(node, "log level", name="*", level="info")

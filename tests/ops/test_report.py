@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from core.crypto import KeyPair
 from core.link.logs import HIDDEN
 from ops import client
 from ops.report import gather
@@ -21,6 +22,7 @@ from tests.cli.commands import CHECKOUT, call
 from tests.ops import shapes
 from tests.ops.schema import differences
 from tests.processes.node import Node, free_port
+from toxmesh.remote.door import key_pair
 from toxmesh.requests.report import LEFT_OUT, plain_settings
 from toxmesh.settings import Settings
 
@@ -85,7 +87,8 @@ def test_a_report_has_everything_and_no_secret(
     assert b"toxmesh_build_info" in files["metrics.txt"]
     assert "net.core.rmem_max" in json.loads(files["system.json"])["kernel_settings"]
     assert os.uname().nodename not in json.loads(files["system.json"])["kernel"].split()
-    secrets = [(node.state_dir / "keys").read_bytes()[32:], MASTER]
+    own = KeyPair.from_secret((node.state_dir / "keys").read_bytes()[32:])
+    secrets = [own.secret.reveal(), MASTER, key_pair(own).secret.reveal()]
     everything = b"".join(files.values()) + said.out.encode()
     for secret in secrets:
         assert [form for form in forms(secret) if form in everything] == []
