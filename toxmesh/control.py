@@ -9,7 +9,7 @@ Nobody at this door slows the node down: guests are few, what they may say and l
 bounded, and together they get a hundredth of a core, of which who asked least is served first.
 """
 
-import os
+import logging
 import selectors
 import socket
 import time
@@ -23,6 +23,7 @@ import orjson
 
 from core.asking import BUSY, NOT_FOUND, PERMISSION, REFUSED, TIMEOUT, USAGE, CannotAnswer
 from toxmesh.door_group import let_in
+from toxmesh.door_place import listen
 
 VERSION = 1
 _MAX_GUESTS = 128
@@ -31,15 +32,25 @@ _MAX_ANSWER = 16 << 20  # bytes that may wait for a guest who does not read
 _MAX_EVENTS = 1 << 20  # bytes that may wait before events are given up
 _IDLE_S = 60.0  # a guest who says nothing makes room; one who follows reads, and may be silent
 _LATER_S = 10.0  # how long an answer may take that others have to give
-_PATH_LIMIT = 107  # bytes of a unix socket's path
 _SHARE = 0.01  # of one core, for all guests together
 _BURST_S = 0.2  # seconds of it that may be used at once
 _LIGHT_S = 0.004  # who has used less of late is served at any time
 _NEW, _NEW_PER_S = 40.0, 20.0  # guests who begin so; others wait like those who used much
 
+log = logging.getLogger("toxmesh.control")
+
 
 class Refused(CannotAnswer):
     """A request that is not done: a code, and a sentence with the next step."""
+
+
+class Failed(Refused):
+    """A mistake of ours: what an operator asks must not end the node that answers it."""
+
+    def __init__(self, error: Exception) -> None:
+        log.error("a request of an operator failed", exc_info=error)
+        name = type(error).__name__
+        super().__init__(REFUSED, f"the node failed over that ({name}); its log has the trace")
 
 
 class Later:
@@ -85,6 +96,9 @@ class Later:
                 made = make(value)
             except CannotAnswer as refusal:
                 result.refuse(refusal)
+                return
+            except Exception as error:  # see `Failed`
+                result.refuse(Failed(error))
                 return
             if isinstance(made, Later):
                 made.then(lambda inner: result._settle(inner.outcome or (False, None)))
@@ -164,7 +178,8 @@ class ControlDoor:
         self._used = 0.0
         self._new = _NEW
         self._melted = time.monotonic()
-        self._socket = _listen(path) if descriptor < 0 else socket.socket(fileno=descriptor)
+        made = descriptor < 0
+        self._socket = listen(path, _MAX_GUESTS) if made else socket.socket(fileno=descriptor)
         self.give_to(group)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
@@ -310,7 +325,10 @@ class ControlDoor:
             handler, args = self._find(guest, line)
             answer = handler(args)
         except CannotAnswer as refusal:
-            self._reply(guest, _refusal(refusal.code, refusal.text))
+            self._refuse(guest, refusal)
+            return
+        except Exception as error:  # see `Failed`
+            self._refuse(guest, Failed(error))
             return
         if isinstance(answer, Later):
             guest.asked, guest.asked_at = answer, time.monotonic()
@@ -364,12 +382,23 @@ class ControlDoor:
         if good:
             self._give(guest, value)
         else:
-            self._reply(guest, _refusal(value.code, value.text))
+            self._refuse(guest, value)
         self._go_on(guest)
+
+    def _refuse(self, guest: Guest, refusal: CannotAnswer) -> None:
+        if isinstance(refusal, Failed):
+            self.drops["control_failed"] += 1
+        self._reply(guest, _refusal(refusal.code, refusal.text))
 
     def _reply(self, guest: Guest, reply: dict[str, Any]) -> None:
         before = time.thread_time()
-        guest.waiting += _line(reply)
+        try:
+            data = _line(reply)
+        except TypeError as error:  # an answer that JSON cannot say
+            self.drops["control_failed"] += 1
+            refusal = Failed(error)
+            data = _line(_refusal(refusal.code, refusal.text))
+        guest.waiting += data
         self._charge(guest, time.thread_time() - before)
         if len(guest.waiting) > _MAX_ANSWER:
             self.drops["control_not_read"] += 1
@@ -454,27 +483,6 @@ class ControlDoor:
             self._selector.unregister(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)
-
-
-def _listen(path: Path) -> socket.socket:
-    """Binds the door; a path that is too long is reached through its directory's descriptor."""
-    path.unlink(missing_ok=True)
-    row = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        if len(os.fsencode(path)) <= _PATH_LIMIT:
-            row.bind(str(path))
-        else:
-            directory = os.open(path.parent, os.O_DIRECTORY | os.O_RDONLY)
-            try:
-                row.bind(f"/proc/self/fd/{directory}/{path.name}")
-            finally:
-                os.close(directory)
-    finally:
-        os.umask(before)
-    row.listen(_MAX_GUESTS)
-    row.setblocking(False)
-    return row
 
 
 def _take_role(guest: Guest, args: dict[str, Any]) -> dict[str, str]:

@@ -176,6 +176,7 @@ relay_reset | death | a relay worker began anew
 relay_frame_kind | bug | a frame between processes that is none of the relay's
 relay_message | bug | a message between processes that is none of the relay's
 relay_datagram | bug | a datagram to a relay worker, which should get none
+control_failed | bug | a request that the node failed over; its log has the trace
 control_full | tool | 128 are connected at the control door
 control_idle | tool | closed after 60 s without a word
 control_timeout | tool | a process did not answer in time
@@ -186,6 +187,7 @@ control_remote_key | tool | a key that is none of `remote_operators` wanted in a
 control_remote_full | tool | remote operators beyond 16, or too many sessions of one key
 control_remote_stuck | tool | a remote operator who took nothing for 60 s was closed
 control_remote_too_much | tool | a remote operator who asked on and on was closed
+http_failed | bug | a page that the node failed over; its log has the trace
 http_full | web | 64 HTTP requests are being answered already
 http_made_room | web | an HTTP connection without a request made room for a new one
 http_slow | web | no whole HTTP request in 10 s

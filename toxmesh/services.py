@@ -27,13 +27,13 @@ def why_absent(node: "Supervisor", service: str) -> str:
     if service == RELAY:
         if not bound.tcp_ports:
             return "no TCP port is open (setting tcp_ports)"
-        return "" if settings.workers["relay"] else "there are no relay workers (workers.relay)"
+        return "" if settings.workers.get("relay") else "there are no relay workers (workers.relay)"
     if not bound.udp_port:
         return "no UDP port is open (setting udp_port)"
-    if service in (ONION, ANNOUNCE, DATA, FORWARD) and not settings.workers["onion"]:
+    if service in (ONION, ANNOUNCE, DATA, FORWARD) and not settings.workers.get("onion"):
         return "there are no onion workers (workers.onion)"
     if service == LAN:
-        if not settings.workers["dht"]:
+        if not settings.workers.get("dht"):
             return "there are no dht workers (workers.dht)"
         return "" if settings.lan_discovery else "the setting lan_discovery is false"
     return ""

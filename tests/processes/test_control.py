@@ -157,6 +157,29 @@ def test_an_answer_that_comes_later_goes_to_who_asked_and_keeps_the_order(tmp_pa
         later[2].resolve({})  # too late, and nobody is there
 
 
+def test_a_request_that_the_node_fails_over_is_refused_and_the_next_is_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(args: dict[str, Any]) -> Any:
+        return 1 // 0
+
+    def fails_later(args: dict[str, Any]) -> Later:
+        later = Later()
+        later.resolve(0)
+        return later.map(lambda value: 1 // value)
+
+    def unspeakable(args: dict[str, Any]) -> Any:
+        return {"answer": object()}
+
+    handlers = {"fails": fails, "later": fails_later, "odd": unspeakable}
+    with house(tmp_path, **handlers, good=lambda args: 1) as here, here.guest() as guest:
+        rows = here.say(guest, b"".join(map(line, [*handlers, "good"])))
+        assert [row.get("code") for row in rows] == ["refused"] * 3 + [None]
+        assert "failed over that (ZeroDivisionError)" in rows[0]["error"]
+        assert here.door.drops == {"control_failed": 3}
+    assert caplog.text.count("ZeroDivisionError") == 2
+
+
 def test_a_later_answer_is_made_into_another_one() -> None:
     first, second = Later(), Later()
     told: list[Any] = []

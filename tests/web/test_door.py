@@ -32,6 +32,8 @@ class Site:
         self.asked.append(path)
         if path == "/none":
             return None
+        if path == "/broken":
+            raise KeyError(path)
         body = b"x" * BIG if path == "/big" else path.encode()
         return Answer(200, "text/plain", body)
 
@@ -181,6 +183,7 @@ def test_every_answer_tells_browsers_to_be_careful(world: World) -> None:
     ("data", "status", "reason"),
     [
         (get("/none"), 404, "http_not_found"),
+        (get("/broken"), 500, "http_failed"),
         (get("/a", "POST"), 405, "http_method"),
         (get("/a", "OPTIONS"), 405, "http_method"),
         (get("localhost:1", "CONNECT"), 405, "http_method"),
@@ -202,7 +205,7 @@ def test_what_is_not_answered_is_refused_and_counted(
 ) -> None:
     answer = world.ask(data)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-    assert answer.endswith(b"closed") == (status != 404)
+    assert answer.endswith(b"closed") == (status not in (404, 500))
     assert world.drops == {reason: 1}
 
 

@@ -248,7 +248,7 @@ class WebDoor:
         if answer is None and request.path == "/events":
             if len(self._followers) < MAX_FOLLOWERS and not head:
                 client.follow(_STREAM, now)
-                client.tell(_frame(self._site.event(now)))
+                client.tell(self._event(now))
                 self._followers[client] = None
                 return
             if head:
@@ -258,11 +258,28 @@ class WebDoor:
                 wait = (("Retry-After", "10"),)
                 answer = _refusal(503, f"{MAX_FOLLOWERS} pages follow already", wait)
         if answer is None:
-            answer = self._site.answer(request.path, now)
+            answer = self._of_site(request.path, now)
         if answer is None:
             self._drops["http_not_found"] += 1
             answer = _refusal(404, "nothing is here; / is the page, /metrics are the metrics")
         client.answer(answer, now, last)
+
+    def _of_site(self, path: str, now: float) -> Answer | None:
+        try:
+            return self._site.answer(path, now)
+        except Exception:  # a mistake over one page must not end the node that it shows
+            log.exception("http %s failed", path)
+            self._drops["http_failed"] += 1
+            return _refusal(500, "the node failed over that; its log has the trace")
+
+    def _event(self, now: float) -> bytes:
+        """Returns what those who follow are told now; nothing where that fails."""
+        try:
+            return _frame(self._site.event(now))
+        except Exception:  # as above
+            log.exception("http /events failed")
+            self._drops["http_failed"] += 1
+            return b""
 
     def _refuse(self, request: Request) -> Answer | None:
         """Returns the refusal of a request that is not answered whatever it asks."""
@@ -336,7 +353,7 @@ class WebDoor:
             self._listen(now)
 
     def _tell(self, now: float) -> None:
-        data = _frame(self._site.event(now))
+        data = self._event(now)
         for client in list(self._followers):
             if client.waiting > MAX_UNREAD:
                 self._drops["http_not_read"] += 1
