@@ -6,6 +6,9 @@ from ops import screen
 from ops.check_asker import Asker
 from ops.check_outcome import FAILED, GOOD, SILENT, Outcome, milliseconds
 
+_MAKERS = {1: "tox-bootstrapd", 2: "toxmesh", 3: "tox-node"}
+"""By the leading digit of ten: c-toxcore's global.h has the scheme; its 1, ours and tox-node's."""
+
 
 def ping(asker: Asker, place: Endpoint, key: PublicKey) -> Outcome:
     """A DHT ping and its answer."""
@@ -14,6 +17,14 @@ def ping(asker: Asker, place: Endpoint, key: PublicKey) -> Outcome:
         return unheard("ping", asker, place)
     lost = f", {heard.tries - 1} unanswered before" if heard.tries > 1 else ""
     return Outcome("ping", GOOD, f"a DHT ping is answered{lost}", heard.rtt_s)
+
+
+def software_of(version: int) -> str:
+    """Returns `tox-bootstrapd 0.2.18` for 1000002018, `version 7` for a number of another kind."""
+    maker, digits = divmod(version, 1_000_000_000)
+    if maker not in _MAKERS:
+        return f"version {version}"
+    return f"{_MAKERS[maker]} {digits // 1_000_000}.{digits // 1000 % 1000}.{digits % 1000}"
 
 
 def unheard(check: str, asker: Asker, place: Endpoint) -> Outcome:
@@ -44,8 +55,9 @@ def udp(asker: Asker, place: Endpoint, key: PublicKey) -> Outcome:
         about, details = "no bootstrap info", {}
     else:
         motd = info.value.motd.split(b"\0", 1)[0].decode("utf-8", "replace")
-        about = f"version {info.value.version}, {screen.plain(motd)!r}"
-        details = {"version": info.value.version, "motd": motd}
+        software = software_of(info.value.version)
+        about = f"{software}, {screen.plain(motd)!r}"
+        details = {"version": info.value.version, "software": software, "motd": motd}
     if named is None:
         return Outcome(
             "udp",

@@ -1,6 +1,7 @@
 """`toxmesh ops check` finds nothing wrong with our node and with tox-bootstrapd."""
 
 import json
+import re
 
 import pytest
 
@@ -33,6 +34,8 @@ def test_a_node_alone_is_good_in_all_checks(
     assert said.code == 0, answer
     assert list(checks) == ["ping", "udp", "tcp", "onion", "announce"]
     assert checks["udp"]["motd"] == "I am there"
+    maker = {"ours": "toxmesh", "bootstrapd": "tox-bootstrapd"}[kind]
+    assert re.fullmatch(rf"{maker} \d+\.\d+\.\d+", checks["udp"]["software"])
     assert (checks["udp"]["nodes"], checks["onion"]["helpers"]) == (0, 0)
     assert all(0 < row["rtt_ms"] < 3000 for row in checks.values())
 

@@ -1,12 +1,13 @@
 """A made-up Tox node on loopback that does just what a test wants of it, or fails to.
 
-It answers pings, nodes requests, bootstrap info and announce requests with layouts of `core`, on a
-thread of its own; `faults` names what it does not do, or does wrong.
+It answers pings, nodes requests, bootstrap info and announce requests with layouts of `core`, in a
+process of its own; `faults` names what it does not do, or does wrong.
 """
 
+import multiprocessing
+import os
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from core import crypto
@@ -39,7 +40,7 @@ PING_ID = b"\x07" * 32
 
 
 class FakeNode:
-    """The node: its key, where it is, and what it has heard."""
+    """The node: its key, where it is, and, when it has ended, what it has heard."""
 
     def __init__(self, faults: frozenset[str], named: tuple[NodeInfo, ...] = ()) -> None:
         self.faults = faults
@@ -141,14 +142,37 @@ class FakeNode:
 
 @contextmanager
 def fake_node(*faults: str, named: tuple[NodeInfo, ...] = ()) -> Iterator[FakeNode]:
-    """Runs a fake node on a thread of its own."""
+    """Runs a fake node in a process of its own."""
     node = FakeNode(frozenset(faults), named)
-    thread = threading.Thread(target=node.serve, daemon=True)
-    thread.start()
+    told, teller = os.pipe()
+
+    def serve() -> None:
+        node.serve()
+        os.write(teller, bytes(node.heard))
+
+    with beside(serve):
+        try:
+            yield node
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", ("127.0.0.1", node.port))
+    os.close(teller)
+    node.heard += os.read(told, 1 << 16)
+    os.close(told)
+    node.socket.close()
+
+
+@contextmanager
+def beside(serve: Callable[[], None]) -> Iterator[None]:
+    """Runs a function beside the block, in a copy of this process; waits for its end.
+
+    No thread: `core.crypto` has one buffer for all, since no process of the node has threads.
+    """
+    copy = multiprocessing.get_context("fork").Process(target=serve, daemon=True)
+    copy.start()
     try:
-        yield node
+        yield
     finally:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", ("127.0.0.1", node.port))
-        thread.join(5)
-        node.socket.close()
+        copy.join(5)
+        copy.kill()
+        copy.join()

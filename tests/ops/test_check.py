@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -26,7 +25,7 @@ from ops.check_asker import TRIES, Asker
 from ops.check_onion import Hop, near_key, path_packet, paths
 from ops.check_outcome import FAILED, GOOD, SILENT, SLOW, Limits, Outcome, judged, plugin, repeat
 from tests.cli.commands import Said, call, spawn
-from tests.ops.fake_node import fake_node
+from tests.ops.fake_node import beside, fake_node
 from tests.ops.schema import differences
 from tests.ops.shapes import COMMANDS
 
@@ -133,6 +132,20 @@ def test_answers_of_another_with_the_same_id_do_not_count() -> None:
         assert asker.exchange(other.place, make) is None  # another key cannot open it
         assert make().read(b"") is None
         asker.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        (1_000_002_018, "tox-bootstrapd 0.2.18"),
+        (2_001_020_003, "toxmesh 1.20.3"),
+        (3_000_001_001, "tox-node 0.1.1"),
+        (7, "version 7"),
+        (4_294_967_295, "version 4294967295"),
+    ],
+)
+def test_the_version_says_whose_it_is(version: int, text: str) -> None:
+    assert check_udp.software_of(version) == text
 
 
 @pytest.mark.parametrize(
@@ -401,10 +414,8 @@ def fake_relay(
     treat: Callable[[FakeRelay, socket.socket], None],
 ) -> Iterator[FakeRelay]:
     relay = FakeRelay(treat)
-    thread = threading.Thread(target=relay.serve, daemon=True)
-    thread.start()
-    yield relay
-    thread.join(5)
+    with beside(relay.serve):
+        yield relay
     relay.listener.close()
 
 
