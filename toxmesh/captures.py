@@ -20,7 +20,8 @@ class Captures:
 
     def __init__(self, node: "Supervisor") -> None:
         self._node = node
-        self._number = 0
+        # Children outlive an upgrade of the supervisor, and remember captures that are done.
+        self._number = time.time_ns() // 1_000_000
         self._open: dict[int, dict[str, Any]] = {}
         self._asked = 0.0
 

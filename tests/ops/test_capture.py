@@ -155,6 +155,8 @@ def test_the_answer_and_its_events_are_as_they_are_described(node: Node) -> None
     assert event.name == "capture"
     assert differences(shapes.EVENTS["capture"].answer, event.data) == []
     assert event.data["id"] == answers[0]["id"]
+    started_ms = int(node.status()["node"]["started_s"] * 1000)
+    assert answers[0]["id"] >= started_ms - 60_000  # no number of a supervisor before this one
 
 
 def test_eight_run_at_a_time_and_who_leaves_makes_room(node: Node) -> None:
