@@ -31,6 +31,7 @@ class RelayLimits:
     ping_s: float = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY
     pong_s: float = 10.0  # c-toxcore TCP_common.h: TCP_PING_TIMEOUT
     pause_s: float = 1.0  # longest pause of a sender for a receiver that is full
+    hold_s: float = 7.0  # while its worker is away, though a ping is due: pings have 10 s
     stuck_s: float = 10.0  # a full receiver that takes no byte for so long is closed
 
     queue_high: int = 32 << 10  # a receiver with so much in its queue is full

@@ -36,6 +36,7 @@ class Session(Receiver):
         "done",
         "dropping",
         "ends",
+        "held_since",
         "key",
         "links",
         "paused_since",
@@ -72,6 +73,7 @@ class Session(Receiver):
         self.wait = GO_ON
         self.waits_for: Receiver | None = None
         self.paused_since: float | None = None
+        self.held_since: float | None = None  # when it began to wait for one whose worker is away
         self.dropping: set[int] | None = None  # serials of receivers its frames are dropped for
         # since the last commit
         self.touched = False
@@ -85,6 +87,14 @@ class Session(Receiver):
 
     def __repr__(self) -> str:
         return f"Session({self.serial})"  # it holds keys
+
+    def may_hold(self, held: bool, now: float, longest_s: float) -> bool:
+        """Tells whether its stream may wait though a ping is due in it, since a receiver's worker
+        is away (`held`) or was of late: once between two pings, while a pong still has time."""
+        since = self.held_since
+        if held and (since is None or now - since >= PING_INTERVAL_S):
+            since = self.held_since = now
+        return since is not None and now - since < longest_s
 
     def may_pause(self, now: float) -> bool:
         """Tells whether its stream may wait: not while a ping of either side is due in it."""

@@ -388,7 +388,9 @@ class RelayShard:
             since = session.paused_since
             if since is None or receiver.held:
                 since = session.paused_since = now
-            if session.may_pause(now) and now - since < self._limits.pause_s:
+            if session.may_hold(receiver.held, now, self._limits.hold_s) or (
+                session.may_pause(now) and now - since < self._limits.pause_s
+            ):
                 session.waits_for = receiver
                 return PAUSED
             if dropping is None:

@@ -50,6 +50,7 @@ from tests.equality.rules import (
 AHEAD_LOCAL = 32 << 10  # bytes sealed for a client before the broker has applied them
 AHEAD_REMOTE = 16 << 10  # bytes handed to another shard
 FRAME_EXTRA = 18  # length 2, MAC 16
+HOLD_S = 7.0  # for one whose worker is or was away, though a ping is due
 PAUSE_S = 1.0  # how long a sender waits for a receiver that is full
 PING_INTERVAL_S = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY
 LOOK_S = 0.05  # how often pauses are looked at without a reason
@@ -118,6 +119,7 @@ class Connection(Receiver):
     wait: int = frames.GO_ON
     waits_for: Receiver | None = None
     paused_since: float | None = None
+    held_since: float | None = None
     dropping: set[int] = field(default_factory=set)
     row: Row = field(default_factory=Row)
     closed: bool = False
@@ -434,13 +436,18 @@ class DeclaredRelay:
         self, connection: Connection, serial: int, receiver: Receiver, now: float
     ) -> None:
         """The sender waits: a turn where the broker is behind, up to a second where the receiver is
-        full. After that its frames are dropped until there is room."""
+        full, longer where its worker is away. Then its frames are dropped until there is room."""
         if not receiver.full:
             raise Waits(frames.AHEAD, receiver)
         if serial not in connection.dropping:
             if connection.paused_since is None or receiver.held:
                 connection.paused_since = now
-            if connection.may_pause(now) and now - connection.paused_since < PAUSE_S:
+            held = connection.held_since
+            if receiver.held and (held is None or now - held >= PING_INTERVAL_S):
+                held = connection.held_since = now
+            if (held is not None and now - held < HOLD_S) or (
+                connection.may_pause(now) and now - connection.paused_since < PAUSE_S
+            ):
                 raise Waits(frames.PAUSED, receiver)
             connection.dropping.add(serial)
         connection.paused_since = None

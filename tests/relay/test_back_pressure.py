@@ -231,3 +231,27 @@ def test_a_receiver_whose_worker_is_away_holds_its_senders_and_loses_nothing() -
     ]
     assert relay.hooks.drops["relay_receiver_full"] == 0
     assert not bob.closed
+
+
+@pytest.mark.parametrize(("away_s", "all_arrive"), [(5.0, True), (9.0, False)])
+def test_senders_are_held_while_a_worker_is_away_as_long_as_their_pings_have_time(
+    away_s: float, all_arrive: bool
+) -> None:
+    relay, alice, bob, a, _ = pair(2, 0, 1)
+    relay.kill(1)
+    relay.now += 29.5  # alice's own ping is due in the stream
+    count = 200
+    ping = b"\x04" + bytes(7) + b"\x07"
+    alice.send(*(bytes((a,)) + bytes(1000) for _ in range(count)), ping)
+    relay.run()
+    relay.wait(away_s)
+    answered = [packet for packet in alice.take() if packet == b"\x05" + ping[1:]]
+    assert bool(answered) is not all_arrive  # c-toxcore TCP_common.h: TCP_PING_TIMEOUT, 10 s
+    relay.start(1)
+    relay.run()
+    relay.wait(1.0)
+    assert (relay.hooks.drops["relay_receiver_full"] == 0) is all_arrive
+    got = [packet for packet in bob.take() if packet[0] >= 16]
+    assert (len(got) == count) is all_arrive
+    assert not alice.closed
+    assert not bob.closed
