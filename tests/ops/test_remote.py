@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ops import client
+from ops import client, remote
 from tests.cli.commands import Said, call, spawn
 from tests.ops import shapes
 from tests.ops.schema import differences
@@ -82,6 +82,16 @@ def test_both_roles_see_the_node_and_one_of_them_acts(
     assert place.node.child("dht.0")["pid"] == pid
     assert ask(capsys, place, "full", "worker", "restart", "dht.0").code == 0
     assert place.node.child("dht.0")["pid"] != pid
+
+
+def test_a_key_that_reads_is_refused_all_that_docs_call_full(place: Place) -> None:
+    remote.choose(place.where, place.files["read"])
+    names = [name for name, row in shapes.REQUESTS.items() if row.full]
+    assert {"log level", "worker restart", "reload"} <= set(names)
+    for name in names:
+        with pytest.raises(client.AskError, match="needs a key with the role full") as refused:
+            client.ask(place.node.state_dir, name)
+        assert refused.value.code == client.NO_PERMISSION
 
 
 def test_an_unknown_key_a_wrong_server_key_and_no_node_are_told_apart(
