@@ -1,6 +1,7 @@
 """One child process of the node: started, watched, given up, and when its successor may come."""
 
 import os
+import select
 import signal
 import site
 import subprocess
@@ -128,14 +129,21 @@ class Totals:
         self.drops.update(body.get("drops", {}))
 
 
-class _Adopted:
+class Adopted:
     """A child process that the version before has started."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def wait(self) -> int:
-        """Returns the exit code, as `subprocess.Popen` does."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns the exit code; raises subprocess.TimeoutExpired as `subprocess.Popen` does."""
+        if timeout is not None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                if not select.select([descriptor], [], [], timeout)[0]:
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            finally:
+                os.close(descriptor)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def kill(self) -> None:
@@ -171,7 +179,7 @@ class Child:
         self.cpu_percent = 0.0
         self._beat_at = 0.0
         self._deaths = 0
-        self._process: subprocess.Popen[bytes] | _Adopted | None = None
+        self._process: subprocess.Popen[bytes] | Adopted | None = None
         self._in_hand = -1  # descriptor
 
     @classmethod
@@ -186,7 +194,7 @@ class Child:
         row.channel = Channel.from_body(body["channel"])
         row._in_hand = body["in_hand"]["fd"]
         row._deaths = body["deaths"]
-        row._process = _Adopted(row.pid)
+        row._process = Adopted(row.pid)
         row.pidfd = os.pidfd_open(row.pid)
         row.heard = row._beat_at = time.monotonic()
         return row

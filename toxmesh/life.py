@@ -49,6 +49,7 @@ _PLAIN = (
     "generation",
     "dispatch",
     "log",
+    "remote",
     "asked",
     "door",
     "guest",
@@ -99,6 +100,7 @@ class Life:
     lasting: Lasting = field(default_factory=Lasting)
     children: Sequence[Child] = ()
     log: dict[str, Any] = field(default_factory=dict)  # what `LogBook` keeps
+    remote: dict[str, Any] = field(default_factory=dict)  # the process of the remote door
     asked: int = 0  # questions to children: no number is used twice
     door: int = -1  # descriptors: the control door, who waits for the upgrade, the web door
     guest: int = -1

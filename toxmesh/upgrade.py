@@ -112,6 +112,7 @@ class Upgrade:
         row.children = node.children
         row.asked = node.asker.number
         row.log = node.log_book.to_body()
+        row.remote = node.remote.to_body()
         row.door, row.web = node.door.descriptor, node.web.descriptor
         return life.put(node.settings, node.keys.secret.reveal(), node.bound, row)
 
@@ -155,7 +156,7 @@ class Upgrade:
             row.state is State.UP and row.channel is not None and not row.channel.blocked
             for row in node.children
         )
-        if quiet and not node.swaps.busy and not node.swaps.extra:
+        if quiet and node.remote.quiet and not node.swaps.busy and not node.swaps.extra:
             self._leave(now)
         elif now > self._leave_by:
             self._refuse("not all processes of the node are at work and listen")
@@ -168,7 +169,6 @@ class Upgrade:
         row.version_before, row.left_at = __version__, now
         if any(child.channel is None or child.channel.blocked for child in node.children):
             return  # those who have left were following: next turn
-        node.remote.close()  # the new version opens it anew
         state, named = self._state()
         life.keep_open([*named, state], True)
         os.environ[life.VARIABLE] = str(state)
@@ -202,6 +202,7 @@ class Upgrade:
 
         def done(answer: Any) -> dict[str, Any]:
             node.event("node", {"what": "upgraded", "version": __version__, "was": was})
+            node.remote.renew(time.monotonic())
             seconds = round(time.monotonic() - left_at, 3)
             rows = {"version": __version__, "was": was, "away_s": away, "seconds": seconds}
             return {**rows, **answer}

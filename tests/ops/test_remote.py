@@ -143,3 +143,26 @@ def test_the_door_is_shown_with_its_key_and_no_secret(
         secret = path.read_text().split('"')[1]
         assert len(secret) == 64
         assert secret not in said.out
+
+
+def test_an_operator_elsewhere_upgrades_the_node_and_hears_of_it(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid = place.node.child("dht.0")["pid"]
+    assert ask(capsys, place, "read", "upgrade").code == 5
+    said = ask(capsys, place, "full", "upgrade", "--json")
+    assert said.code == 0, said
+    rows = {row["name"]: row for row in json.loads(said.out)["rows"]}
+    assert rows["dht.0"]["was"] == pid
+    assert ask(capsys, place, "read", "status").code == 0  # the process of the version before
+    port = place.where.split(":")[1]
+    client.use_remote(None)
+    new = until(lambda: _moved(place.node, port), 20)
+    assert ask(capsys, place, "read", "status", where=new).code == 0
+
+
+def _moved(node: Node, port: str) -> str:
+    answer = _open_door(node)
+    if not answer or answer["address"].endswith(f":{port}"):
+        return ""
+    return f"{answer['address']}:{answer['server_key']}"

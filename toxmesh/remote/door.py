@@ -5,6 +5,7 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SILENT_S = 10.0  # it tells something every second; nothing but operators waits for it
 _BACK_OFF_S = (1.0, 2.0, 5.0, 30.0)
 _EXIT_S = 1.0
+_RENEW_S = 3.0
 
 log = logging.getLogger("toxmesh.remote")
 
@@ -45,12 +47,45 @@ class RemoteDoor:
         self._selector = selector
         self._address = parse(node.settings.remote)  # None: closed
         self._keys = key_pair(node.keys)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | children.Adopted | None = None
         self._channel: Channel | None = None
         self._start_at = 0.0
         self._failures = 0
         self._heard = 0.0
         self._drops: dict[str, int] = {}
+        self._renew_at = 0.0  # when the process is to be replaced by one of this version; 0: never
+        if node.life.remote:
+            self._go_on(node.life.remote)
+
+    def _go_on(self, body: Mapping[str, Any]) -> None:
+        """Goes on with the process that the version before has left."""
+        self._process = children.Adopted(body["pid"])
+        self._channel = Channel.from_body(body["channel"])
+        self._drops = dict(body["drops"])
+        self.place = body["place"]
+        self._heard = time.monotonic()
+        self._selector.register(self._channel.fileno(), selectors.EVENT_READ, self._hear)
+
+    def to_body(self) -> dict[str, Any]:
+        """Returns what the next version of the supervisor needs to go on; empty: no process."""
+        if self._process is None or self._channel is None:
+            return {}
+        return {
+            "pid": self._process.pid,
+            "channel": self._channel.to_body(),
+            "drops": self._drops,
+            "place": self.place,
+        }
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits to be told to the process."""
+        return self._channel is None or not self._channel.blocked
+
+    def renew(self, now: float) -> None:
+        """Replaces the process in a moment: one who waits for an answer has it by then."""
+        if self._process is not None:
+            self._renew_at = now + _RENEW_S
 
     @property
     def public_key(self) -> str:
@@ -68,6 +103,9 @@ class RemoteDoor:
         """Starts the process if it should be there, and ends one that says nothing."""
         if self._address is None:
             return
+        if self._renew_at and now >= self._renew_at:
+            self._renew_at = 0.0
+            self.change()
         if self._process is None:
             if now >= self._start_at and not self._node.stopping:
                 self._start(now)
