@@ -130,25 +130,29 @@ class Totals:
 
 
 class Adopted:
-    """A child process that the version before has started."""
+    """A child process that the version before has started; as `subprocess.Popen` for our needs."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self._code: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Returns the exit code; raises subprocess.TimeoutExpired as `subprocess.Popen` does."""
-        if timeout is not None:
+        """Returns the exit code; raises subprocess.TimeoutExpired."""
+        if self._code is None and timeout is not None:
             descriptor = os.pidfd_open(self.pid)
             try:
                 if not select.select([descriptor], [], [], timeout)[0]:
                     raise subprocess.TimeoutExpired(str(self.pid), timeout)
             finally:
                 os.close(descriptor)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
 
     def kill(self) -> None:
-        """Ends it."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Ends it, if it has not ended."""
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 _KEPT = ("pid", "path", "generation", "restarts", "spawned", "packets_per_s", "cpu_percent")
