@@ -36,7 +36,9 @@ def calling(address: tuple[str, int]) -> socket.socket:
 
 def turn(hooks: Hooks, now: float = 1.0) -> None:
     for fd, handler in list(hooks.handlers.items()):
-        select.select([fd], [], [], 1.0)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(1000)
         handler(select.EPOLLIN, now)
 
 
