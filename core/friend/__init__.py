@@ -1,0 +1,1 @@
+"""Friend connections: ties DHT, onion, relays and sessions together for each friend."""

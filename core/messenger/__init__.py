@@ -1,0 +1,1 @@
+"""The messenger: presence, messages and files between friends."""

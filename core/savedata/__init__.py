@@ -1,0 +1,1 @@
+"""What of an identity outlives its process, and the file format in which clients exchange it."""
