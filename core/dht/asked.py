@@ -5,12 +5,13 @@ from typing import Any
 
 from core.asking import MOST_ROWS, NOT_FOUND, USAGE, CannotAnswer, key_of, text_of, whole_number
 from core.dht import diversity
+from core.dht.addresses import own_addresses
 from core.dht.distance import BUCKET_COUNT, BUCKET_SIZE, LAST_BUCKET, bucket_of, number_of
-from core.dht.keeper import TableKeeper
+from core.dht.keeper import FAKE_SEARCHES, TableKeeper
 from core.dht.lookups import shared_bits
 from core.dht.sightings import LISTS, STATES, Sighting, sightings
 from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
-from core.endpoint import is_ipv4, is_lan
+from core.endpoint import is_ipv4, is_lan, to_text
 
 _NEAR = 16  # nodes shown around a key if nobody says how many
 _TOP = 5  # prefixes named of each length
@@ -42,6 +43,28 @@ class DhtView:
         if answer is None:
             raise CannotAnswer(NOT_FOUND, f"{what[:60]} is nothing that dht.0 knows")
         return answer(args, now)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns what an operator wants to see at once, as of the last packet or timer."""
+        keeper, close, now = self._keeper, self._keeper.close, self._keeper.now
+        sizes = close.bucket_sizes(now)
+        return {
+            "close_nodes": sum(sizes.values()),
+            "close_places_used": len(close),
+            "buckets": {str(number): n for number, n in sizes.items()},
+            "nodes": close.counts(now),
+            "places": close.places(now),
+            "announcers": sum(client.announces for client in close),
+            "connected": close.has_good(now),
+            "connected_outside": close.has_good_wan(now),
+            "searches": len(keeper.searches) - FAKE_SEARCHES,
+            "pending_pings": len(keeper.asker.pings),
+            "pending_requests": len(keeper.asker.requests),
+            "pending_lost": keeper.asker.lost(),
+            "own_addresses": [
+                [to_text(endpoint), voices] for endpoint, voices in own_addresses(close, now)
+            ],
+        }
 
     def _show(self, args: dict[str, Any], now: float) -> dict[str, Any]:
         """Lists the known addresses of nodes."""

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Any
 
 from core.crypto import SharedKeys
-from core.dht.addresses import own_addresses, refusal
+from core.dht.addresses import refusal
 from core.dht.answers import KIND_NODES_RESPONSE, KIND_PING_RESPONSE
 from core.dht.asking import KIND_DATA_SEARCH_RESPONSE, Asker
 from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES
@@ -17,9 +17,16 @@ from core.dht.lookups import Lookups
 from core.dht.pending import ID_SIZE
 from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
 from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
-from core.dht.searches import MAX_OWNERS, STEP_S, Nearest, Rounds, SearchEntry
+from core.dht.searches import (
+    MAX_OWNERS,
+    STEP_S,
+    Nearest,
+    Rounds,
+    SearchEntry,
+    SearchListener,
+)
 from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
-from core.endpoint import Endpoint, is_lan, to_text
+from core.endpoint import Endpoint, is_lan
 from core.messages import Bootstrap, Candidate, Message, TableFull, TableWanted
 from core.module import Context
 from core.timers import Timers
@@ -56,7 +63,13 @@ class Timer(Enum):
 class TableKeeper:
     """The table of one identity, on shard 0."""
 
-    def __init__(self, context: Context, snapshot: NodeSnapshot, keys: SharedKeys) -> None:
+    def __init__(
+        self,
+        context: Context,
+        snapshot: NodeSnapshot,
+        keys: SharedKeys,
+        listener: SearchListener | None = None,
+    ) -> None:
         self._context = context
         self._out = context.out
         self._entropy = context.entropy
@@ -79,18 +92,22 @@ class TableKeeper:
             key = context.entropy.bytes(32)
             self.searches[key] = SearchEntry(key, MAX_SENT_NODES, self._dirty)
         self._fake = tuple(self.searches)
-        self._dht_requests = DhtRequests(context, keys, self.close, self.searches, self.asker.ping)
+        self.listener = listener
+        served = None if listener is None else listener.dht_request
+        ping = self.asker.ping
+        self.requests = DhtRequests(context, keys, self.close, self.searches, ping, served)
         self._joining = Joining(context.options)
         self._beacon = LanBeacon(context.options)
         self._copies_until: float | None = None
-        self._now = 0.0  # of the last packet or timer
+        self.now = 0.0
+        """When the last packet came or the last timer ran."""
         self._timers: Timers[Timer] = Timers()
         self._timers.set(Timer.START, 0.0)
         self._handlers: dict[int, Callable[[bytes, Endpoint, float], None]] = {
             KIND_PING_RESPONSE: self._handle_ping_response,
             KIND_NODES_RESPONSE: self._handle_nodes_response,
             KIND_DATA_SEARCH_RESPONSE: self._handle_search_response,
-            KIND_DHT_REQUEST: self._dht_requests.handle,
+            KIND_DHT_REQUEST: self.requests.handle,
             KIND_LAN_DISCOVERY: self._handle_lan_discovery,
         }
         self.kinds = tuple(self._handlers)
@@ -113,7 +130,7 @@ class TableKeeper:
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes a datagram of one of `kinds`: 01, 04, 20, 21 or 94."""
         self._handlers[packet[0]](packet, source, now)
-        self._now = now
+        self.now = now
         self._plan_publishing(now)
 
     def handle_message(self, message: Message, now: float) -> None:
@@ -134,7 +151,7 @@ class TableKeeper:
         """Does what is due."""
         for timer in self._timers.expired(now):
             self._steps[timer](now)
-        self._now = now
+        self.now = now
         self._plan_publishing(now)
 
     def next_timer(self) -> float | None:
@@ -261,6 +278,8 @@ class TableKeeper:
             client = search.take(key, source, now)
             if client is not None:
                 clients.append(client)
+        if self.listener is not None and key in self.searches:
+            self.listener.address_found(key, source, now)
         if not clients:
             self._out.drops["dht_no_room"] += not looked_up
             return
@@ -411,7 +430,7 @@ class TableKeeper:
 
     def _punch(self, now: float) -> None:
         if len(self.searches) > FAKE_SEARCHES:
-            self._dht_requests.punch(now)
+            self.requests.punch(now)
             self._timers.set(Timer.PUNCH, now + STEP_S)
 
     # Lookups that operators watch
@@ -472,7 +491,7 @@ class TableKeeper:
         if search.owners <= 0:
             search.clear()
             del self.searches[key]
-            self._plan_publishing(self._now)
+            self._plan_publishing(self.now)
 
     def is_random(self, key: bytes) -> bool:
         """Tells whether a search is one of ours for a random key, not for somebody."""
@@ -496,24 +515,3 @@ class TableKeeper:
         for node in self._joining.unused():
             nodes[node] = None
         return tuple(nodes)[:MAX_SAVED]
-
-    def snapshot(self) -> dict[str, Any]:
-        """Returns what an operator wants to see of the table, as of the last packet or timer."""
-        now = self._now
-        return {
-            "close_nodes": sum(self.close.bucket_sizes(now).values()),
-            "close_places_used": len(self.close),
-            "buckets": {str(number): n for number, n in self.close.bucket_sizes(now).items()},
-            "nodes": self.close.counts(now),
-            "places": self.close.places(now),
-            "announcers": sum(client.announces for client in self.close),
-            "connected": self.close.has_good(now),
-            "connected_outside": self.close.has_good_wan(now),
-            "searches": len(self.searches) - FAKE_SEARCHES,
-            "pending_pings": len(self.asker.pings),
-            "pending_requests": len(self.asker.requests),
-            "pending_lost": self.asker.lost(),
-            "own_addresses": [
-                [to_text(endpoint), voices] for endpoint, voices in own_addresses(self.close, now)
-            ],
-        }

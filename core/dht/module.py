@@ -8,6 +8,7 @@ from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
 from core.dht.keeper import TableKeeper
+from core.dht.searches import SearchListener
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import Candidate, Message, TableChange, TableFull, TableWanted
@@ -21,7 +22,7 @@ Handler = Callable[[bytes, Endpoint, float], None]
 class DhtModule:
     """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, listener: SearchListener | None = None) -> None:
         self._context = context
         self.out = context.out
         self._shard = context.shard
@@ -31,7 +32,7 @@ class DhtModule:
         self.answers = Answers(context, self.snapshot_of_table, keys)
         self.keeper: TableKeeper | None = None
         if context.shard == 0:
-            self.keeper = TableKeeper(context, self.snapshot_of_table, keys)
+            self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener)
             self._view = DhtView(self.keeper, self.snapshot_of_table)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
         self._all_handlers: list[Handler | None] = [None] * 256
@@ -128,5 +129,5 @@ class DhtModule:
             "shared_keys": len(self._keys),
         }
         if self.keeper is not None:
-            state["table"] = self.keeper.snapshot()
+            state["table"] = self._view.summary()
         return state

@@ -21,6 +21,11 @@ NAT_PING_REQUEST = 0
 NAT_PING_RESPONSE = 1
 
 
+Served = Callable[[bytes, bytes, Endpoint, float], None]
+"""Takes what came inside a DHT request for an identity: the sender's DHT key, the text (kind byte
+first: 20 or 9c), who passed it on, and the time."""
+
+
 class DhtRequests:
     """Handles DHT requests and punches holes for the searched keys."""
 
@@ -31,6 +36,7 @@ class DhtRequests:
         close: CloseList,
         searches: dict[bytes, SearchEntry],
         send_ping: Callable[[Endpoint, bytes, float], None],
+        served: Served | None = None,
     ) -> None:
         self._out = context.out
         self._entropy = context.entropy
@@ -39,6 +45,7 @@ class DhtRequests:
         self._close = close
         self._searches = searches
         self._send_ping = send_ping
+        self._served = served
 
     def handle(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one 0x20 packet."""
@@ -50,7 +57,7 @@ class DhtRequests:
         elif size > MAX_SIZE:
             self._out.drops["dht_request_size"] += 1
         else:
-            self._open(packet, now)
+            self._open(packet, source, now)
 
     def _forward(self, packet: bytes, now: float) -> None:
         """Passes the packet unchanged to its addressee, if that is a node of the close list.
@@ -66,7 +73,7 @@ class DhtRequests:
             endpoint = next(client.associations()).endpoint
         self._out.send(endpoint, packet)
 
-    def _open(self, packet: bytes, now: float) -> None:
+    def _open(self, packet: bytes, source: Endpoint, now: float) -> None:
         sender = packet[33:65]
         shared = None if sender == self._own_key else self._keys.sender(sender)
         plain = None if shared is None else open_sealed(shared, packet[65:89], packet[89:])
@@ -75,7 +82,10 @@ class DhtRequests:
         elif plain[0] == INNER_NAT_PING:
             self._handle_nat_ping(sender, plain, now)
         elif plain[0] in (INNER_FRIEND_REQUEST, INNER_DHT_KEY):
-            self._out.drops["dht_request_not_served"] += 1  # the messenger's; it is not here yet
+            if self._served is None:
+                self._out.drops["dht_request_not_served"] += 1  # the node is no identity
+            else:
+                self._served(sender, plain, source, now)
         else:
             self._out.drops["dht_request_unknown"] += 1
 
@@ -100,14 +110,35 @@ class DhtRequests:
     def _send_nat_ping(
         self, search: SearchEntry, kind: int, ping_id: bytes, ways: list[Endpoint]
     ) -> None:
-        shared = self._keys.get(search.key)
+        self._send(search.key, bytes((INNER_NAT_PING, kind)) + ping_id, ways)
+
+    def _send(self, key: bytes, plain: bytes, ways: list[Endpoint]) -> None:
+        shared = self._keys.get(key)
         if shared is None:
             return
         nonce = self._entropy.bytes(24)
-        sealed = seal(shared, nonce, bytes((INNER_NAT_PING, kind)) + ping_id)
-        packet = bytes((KIND_DHT_REQUEST,)) + search.key + self._own_key + nonce + sealed
+        sealed = seal(shared, nonce, plain)
+        packet = bytes((KIND_DHT_REQUEST,)) + key + self._own_key + nonce + sealed
         for way in ways:
             self._out.send(way, packet)
+
+    def send(self, key: bytes, plain: bytes, now: float) -> int:
+        """Sends a text (kind byte first, at most 919 bytes) to a searched node.
+
+        It goes by all nodes that know the searched one (c-toxcore DHT.c: route_to_friend), and to
+        itself where it answers. Returns by how many ways.
+        """
+        search = self._searches.get(key)
+        if search is None:
+            return 0
+        ways = [way[0] for way in routers(search.clients, now)]
+        client = search.find(key)
+        direct = None if client is None else client.best(now)
+        if direct is not None:
+            ways.append(direct)
+        if ways:
+            self._send(key, plain, ways)
+        return len(ways)
 
     def punch(self, now: float) -> None:
         """Sends the NAT pings and hole punching pings that are due; called once a second."""

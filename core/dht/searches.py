@@ -1,5 +1,7 @@
 """Search entries: the eight nodes closest to a key that somebody here looks for."""
 
+from typing import Protocol
+
 from core.dht.distance import number_of
 from core.dht.lists import MAX_PREFIX_IN_LIST, NEVER, Client, same_prefix
 from core.dht.pending import PENDING_S
@@ -11,6 +13,19 @@ STEP_S = 1.0  # c-toxcore's do_dht runs once in each second of its clock
 QUICK_ROUNDS = 5  # c-toxcore DHT.c: MAX_BOOTSTRAP_TIMES
 NODES_REQUEST_INTERVAL_S = 20.0  # c-toxcore DHT.c: NODES_REQUEST_INTERVAL
 MAX_OWNERS = 32  # c-toxcore DHT.c: DHT_FRIEND_MAX_LOCKS
+
+
+class SearchListener(Protocol):
+    """What an identity wants to hear of its table; the node itself has none."""
+
+    def address_found(self, dht_key: bytes, endpoint: Endpoint, now: float) -> None:
+        """A searched key answered us from this address."""
+        ...
+
+    def dht_request(self, sender: bytes, plain: bytes, source: Endpoint, now: float) -> None:
+        """A DHT request of kind 20 or 9c came for us; `sender` is a DHT key, `source` who passed
+        the packet on."""
+        ...
 
 
 class Rounds:

@@ -1,0 +1,196 @@
+"""The DHT node of one identity: it is found under its key, and finds the keys of friends.
+
+It is the module that every node runs, on one shard, with what an identity needs besides: it hears
+when a searched key answers and when a DHT request comes, and gives nodes for onion paths.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from core.crypto import KeyPair, PublicKey, SharedKeys
+from core.dht.module import DhtModule
+from core.dht.searches import SearchListener
+from core.endpoint import Endpoint
+from core.entropy import Entropy
+from core.messages import Bootstrap, Message
+from core.module import Context, NodeOptions
+from core.packets.nodes import NodeInfo
+
+MOST_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
+
+
+class DhtListener(SearchListener, Protocol):
+    """Who is told what this node of the DHT hears."""
+
+    def dht_connected(self, connected: bool, now: float) -> None:
+        """The first node answers, or none does any more."""
+        ...
+
+
+class _Way(Protocol):
+    def send_udp(self, endpoint: Endpoint, packet: bytes) -> None: ...
+
+
+class _OneShard:
+    """The outbox of a module that has no other shards: what it tells dht.0 it tells itself."""
+
+    def __init__(self, way: _Way, drops: Counter[str]) -> None:
+        self.drops = drops
+        self.send = way.send_udp
+        self.module: DhtModule | None = None
+        self.now = 0.0
+
+    def tell(self, role: str, key: bytes, message: Message) -> None:
+        """Nobody is there."""
+
+    def tell_shard(self, role: str, shard: int, message: Message) -> None:
+        """Gives the module what is for it."""
+        if role == "dht" and shard == 0 and self.module is not None:
+            self.module.handle_message(message, self.now)
+
+    def tell_all(self, role: str, message: Message) -> None:
+        """Nobody is there."""
+
+
+class LightDht:
+    """A DHT node with one identity's DHT key, without any state of its host.
+
+    `options` says which families of addresses it can send to and whether it looks for nodes of the
+    local network.
+    """
+
+    def __init__(
+        self,
+        keys: KeyPair,
+        shared: SharedKeys,
+        entropy: Entropy,
+        way: _Way,
+        listener: DhtListener,
+        drops: Counter[str],
+        options: NodeOptions,
+        now: float,
+    ) -> None:
+        self._out = _OneShard(way, drops)
+        self._out.now = now
+        context = Context(
+            keys=keys,
+            master=keys.secret,  # no part of it makes a secret of that
+            entropy=entropy,
+            out=self._out,
+            options=options,
+            started=now,
+            shared_keys=shared,
+        )
+        self._listener = listener
+        self._entropy = entropy
+        self._connected = False
+        self._module = DhtModule(context, listener)
+        self._out.module = self._module
+        keeper = self._module.keeper
+        assert keeper is not None  # shard 0 has one
+        self._keeper = keeper
+
+    def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Takes a datagram of the DHT's kinds: 00 01 02 04 20 21 94.
+
+        Raises WireError or ProtocolViolation for others."""
+        self._out.now = now
+        self._module.handle_packet(packet, source, now)
+        if not self._connected:
+            self._look(now)
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        self._out.now = now
+        self._module.handle_timer(now)
+        self._look(now)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called."""
+        return self._module.next_timer()
+
+    def _look(self, now: float) -> None:
+        connected = self._keeper.close.has_good(now)
+        if connected != self._connected:
+            self._connected = connected
+            self._listener.dht_connected(connected, now)
+
+    def is_connected(self, now: float) -> bool:
+        """Tells whether any node answers."""
+        return self._keeper.close.has_good(now)
+
+    # Nodes
+
+    def bootstrap(self, nodes: Iterable[tuple[Endpoint, bytes]], now: float) -> None:
+        """Begins with these nodes (address, DHT key): asked now, and again when all is lost."""
+        rows = tuple((bytes(endpoint), bytes(key)) for endpoint, key in nodes)
+        self._keeper.handle_message(Bootstrap(rows), now)
+
+    def ask(self, endpoint: Endpoint, key: bytes, target: bytes, now: float) -> None:
+        """Asks a node that somebody named for nodes near `target`; it is kept if it answers."""
+        self._keeper.asker.ask(endpoint, key, target, now)
+
+    def path_nodes(self, now: float) -> list[NodeInfo]:
+        """Returns good nodes for onion paths: those near two random keys first, so that paths do
+        not show our own neighbourhood; at most 32, in random order."""
+        keeper = self._keeper
+        chosen: dict[bytes, NodeInfo] = {}
+        random = [search for key, search in keeper.searches.items() if keeper.is_random(key)]
+        for client in (*(client for search in random for client in search.clients), *keeper.close):
+            if len(chosen) >= MOST_PATH_NODES:
+                break
+            endpoint = client.best(now)
+            if endpoint is not None and client.key not in chosen:
+                chosen[client.key] = NodeInfo(PublicKey(client.key), endpoint)
+        nodes = list(chosen.values())
+        for last in range(len(nodes) - 1, 0, -1):
+            other = self._entropy.below(last + 1)
+            nodes[last], nodes[other] = nodes[other], nodes[last]
+        return nodes
+
+    def close_nodes(self, most: int, to_lan: bool = True) -> list[NodeInfo]:
+        """Returns up to `most` good nodes near our own key, nearest first."""
+        table = self._module.snapshot_of_table
+        return [
+            NodeInfo(
+                PublicKey(row.key),
+                Endpoint(row.endpoint6 if row.prefers6 or not row.endpoint4 else row.endpoint4),
+            )
+            for row in table.closest(table.own_key, most, to_lan)
+        ]
+
+    def nodes_to_save(self) -> list[NodeInfo]:
+        """Returns nodes to come back with, at most 2080."""
+        return [
+            NodeInfo(PublicKey(key), Endpoint(endpoint))
+            for endpoint, key in self._keeper.nodes_to_save()
+        ]
+
+    # Friends
+
+    def search(self, dht_key: bytes, now: float) -> bool:
+        """Looks for a key until stop_search was called as often; False if there are too many.
+
+        Each answer of the searched node is told by address_found; holes are punched meanwhile."""
+        self._out.now = now
+        return self._keeper.add_search(dht_key, now)
+
+    def stop_search(self, dht_key: bytes) -> None:
+        """Ends one search for a key."""
+        self._keeper.remove_search(dht_key)
+
+    def address_of(self, dht_key: bytes, now: float) -> Endpoint | None:
+        """Returns where a searched key answers, if it does."""
+        return self._keeper.address_of(dht_key, now)
+
+    def send_request(self, dht_key: bytes, plain: bytes, now: float) -> int:
+        """Sends a text of at most 919 bytes, kind byte first, through nodes that know a searched
+        key; returns through how many."""
+        return self._keeper.requests.send(dht_key, plain, now)
+
+    def status(self) -> dict[str, Any]:
+        """Returns counts for an operator."""
+        close = self._keeper.close
+        return {"connected": self._connected, "close_nodes": len(close)}
+
