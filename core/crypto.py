@@ -64,6 +64,12 @@ class SecretKey:
         """Returns the 32 secret bytes; for cryptography and the keys file alone."""
         return self._material
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretKey) and equal(self._material, other._material)
+
+    def __hash__(self) -> int:
+        return hash((SecretKey, self._material))
+
     def __repr__(self) -> str:
         return "SecretKey(hidden)"
 
@@ -300,6 +306,29 @@ seal: _Seal = _seal
 
 open_sealed: _Open = _open
 """open_sealed(key, nonce, sealed): the text, or None if this key and nonce did not seal it."""
+
+
+def seal_file(key: SharedKey, nonce: bytes, plain: bytes) -> bytes:
+    """Returns a text of any size boxed, MAC first; `seal` takes up to 69,984 bytes, and faster."""
+    return _seal_public(key, nonce, plain)
+
+
+def open_file(key: SharedKey, nonce: bytes, sealed: bytes) -> bytes | None:
+    """Returns the text of a box of any size, or None if this key and nonce did not seal it."""
+    return _open_public(key, nonce, sealed)
+
+
+def passphrase_key(passphrase: bytes, salt: bytes) -> SharedKey:
+    """Returns the key that a passphrase gives with a salt, as files of clients want it.
+
+    scrypt over the SHA-256 of the passphrase, with what libsodium makes of twice its interactive
+    operations and its interactive memory (c-toxcore toxencryptsave.c): 16 MiB, some 0.1 s.
+    """
+    digest = sha256(passphrase)
+    key = hashlib.scrypt(
+        digest, salt=salt, n=1 << 14, r=8, p=2, maxmem=64 << 20, dklen=KEY_SIZE
+    )
+    return SharedKey(key)
 
 
 def increment(nonce: Nonce, by: int = 1) -> Nonce:
