@@ -34,6 +34,8 @@ class NodeOptions:
     tcp_ports: tuple[int, ...] = (33445,)
     has_ipv4: bool = True
     has_ipv6: bool = True
+    loopback_ipv4: bool = False  # what answers nobody leaves from a socket that is bound to
+    loopback_ipv6: bool = False  # loopback, and so can only go to this machine
     lan_discovery: bool = True
     lan_targets: tuple[Endpoint, ...] = ()  # broadcast addresses; ports are ignored
     motd: str = ""

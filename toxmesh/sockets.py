@@ -273,6 +273,15 @@ class NodeSockets:
         """Returns the address family of each UDP socket."""
         return tuple(int(row.family) for row in self.udp)
 
+    def on_loopback(self, family: int) -> bool:
+        """Tells whether what is sent unasked cannot leave this machine: it goes through the first
+        UDP socket of the family.
+        """
+        for row in self.udp:
+            if row.family == family:
+                return ipaddress.ip_address(row.getsockname()[0].partition("%")[0]).is_loopback
+        return False
+
     def addresses(self) -> list[str]:
         """Returns what is listened on, as `udp 0.0.0.0:33445`."""
         rows = [("udp", row) for row in self.udp] + [("tcp", row) for row in self.tcp]

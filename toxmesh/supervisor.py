@@ -349,6 +349,8 @@ class Supervisor:
             tcp_ports=self.bound.tcp_ports,
             has_ipv4=socket.AF_INET in families,
             has_ipv6=socket.AF_INET6 in families,
+            loopback_ipv4=self.bound.on_loopback(socket.AF_INET),
+            loopback_ipv6=self.bound.on_loopback(socket.AF_INET6),
             lan_discovery=self.settings.lan_discovery and LAN not in self.settings.services_off,
             lan_targets=surroundings.lan_targets() if table and self.settings.lan_discovery else (),
             motd=self.motd.current(),

@@ -17,6 +17,22 @@ THIS_HOST4 = from_text("127.255.255.255", DEFAULT_PORT)  # nodes of one host mee
 EVERYWHERE6 = from_text("ff02::1", DEFAULT_PORT)
 
 
+def _networks(options: NodeOptions) -> list[Endpoint]:
+    """Returns where a node can look for others; from loopback it is this machine alone, since the
+    kernel refuses (EINVAL) what goes from there to the network of an interface.
+    """
+    found = []
+    if options.has_ipv4 and not options.loopback_ipv4:
+        rows = options.lan_targets[:MAX_TARGETS]
+        found += [with_port(row, DEFAULT_PORT) for row in rows if is_ipv4(row)]
+        found.append(EVERYWHERE4)
+    if options.has_ipv4:
+        found.append(THIS_HOST4)
+    if options.has_ipv6 and not options.loopback_ipv6:
+        found.append(EVERYWHERE6)
+    return list(dict.fromkeys(found))
+
+
 class LanBeacon:
     """Walks the ports: each time the default one and ten more of the usual range.
 
@@ -26,17 +42,7 @@ class LanBeacon:
     def __init__(self, options: NodeOptions) -> None:
         self._options = options
         self._asked = 0
-        targets = list(options.lan_targets[:MAX_TARGETS])
-        targets += [
-            target
-            for target in (EVERYWHERE4, THIS_HOST4, EVERYWHERE6)
-            if target not in targets
-        ]
-        self._targets = [
-            target
-            for target in targets
-            if (options.has_ipv4 if is_ipv4(target) else options.has_ipv6)
-        ]
+        self._targets = _networks(options)
         self._next_port = DEFAULT_PORT + 1
 
     def targets(self) -> list[Endpoint]:

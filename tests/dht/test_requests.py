@@ -367,6 +367,19 @@ def test_a_beacon_of_a_node_without_ipv4_goes_to_multicast_alone() -> None:
     assert {to_text(target).rsplit(":", 1)[0] for target in targets} == {"[ff02::1]"}
 
 
+def test_a_beacon_from_loopback_stays_on_this_machine() -> None:
+    there = (from_text("192.168.1.255", 0),)
+    targets = LanBeacon(NodeOptions(loopback_ipv4=True, lan_targets=there)).targets()
+    assert {to_text(target).rsplit(":", 1)[0] for target in targets} == {
+        "127.255.255.255",
+        "[ff02::1]",
+    }
+    both = NodeOptions(loopback_ipv4=True, loopback_ipv6=True)
+    targets = LanBeacon(both).targets()
+    assert {to_text(target).rsplit(":", 1)[0] for target in targets} == {"127.255.255.255"}
+    assert LanBeacon(NodeOptions(has_ipv4=False, loopback_ipv6=True)).targets() == []
+
+
 def test_beacons_are_bounded_whatever_interfaces_there_are() -> None:
     many = tuple(from_text(f"10.0.{n}.255", 0) for n in range(100))
     assert len(LanBeacon(NodeOptions(lan_targets=many)).targets()) == 11 * 19

@@ -25,6 +25,23 @@ def bound() -> Iterator[sockets.NodeSockets]:
     row.close()
 
 
+@pytest.mark.parametrize(
+    ("hosts", "inside"),
+    [(("127.0.0.1",), True), (("127.0.0.5", "0.0.0.0"), True), (("0.0.0.0", "127.0.0.1"), False)],
+)
+def test_what_is_sent_unasked_stays_on_loopback_if_the_first_socket_is_there(
+    hosts: tuple[str, ...], inside: bool
+) -> None:
+    bound = sockets.NodeSockets()
+    for host in hosts:
+        row = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        row.bind((host, 0))
+        bound.udp.append(row)
+    assert bound.on_loopback(socket.AF_INET) is inside
+    assert not bound.on_loopback(socket.AF_INET6)
+    bound.close()
+
+
 def test_each_lane_has_a_socket_on_the_port_and_no_other_node_can_have_it(
     bound: sockets.NodeSockets,
 ) -> None:
