@@ -37,7 +37,7 @@ def encode(
     kind: int, generation: int, sequence: int, socket: int, items: Sequence[Any]
 ) -> bytes:
     """Returns the bytes of one frame; `items` may hold bytes, memoryviews, numbers and lists."""
-    return _pack((VERSION, kind, generation, sequence, socket, items))  # type: ignore[no-any-return]
+    return _pack((VERSION, kind, generation, sequence, socket, items))  # type: ignore[no-any-return]  # untyped
 
 
 def decode(data: bytes) -> Frame:

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from core import batch
 from core.packets import ALL, UDP_PACKETS
@@ -74,7 +75,7 @@ def chunk(seed: str, count: int = CHUNK) -> tuple[int, int, list[Failure]]:
     dice = Dice(chance)
     pools = {cls: [sample(cls, dice).encode() for _ in range(SAMPLES)] for cls in ALL}
     targets: list[tuple[str, Callable[[bytes], bool], list[bytes]]] = [
-        (cls.__name__, lambda data, cls=cls: _check(cls, data), pool)  # type: ignore[misc]
+        (cls.__name__, partial(_check, cls), pool)
         for cls, pool in pools.items()
     ]
     targets.append(("frame between processes", _check_frame, _frames(chance)))

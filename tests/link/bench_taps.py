@@ -3,6 +3,7 @@
 import time
 import timeit
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from core import batch
@@ -55,7 +56,7 @@ def main() -> None:
         for name, args in FILTERS.items():
             made = reader(args, has_time)
             what = "looked at by" if has_time else "passed over, by"
-            cost = best(lambda made=made: made.read(PACKETS, SOURCES))  # type: ignore[misc]
+            cost = best(partial(made.read, PACKETS, SOURCES))
             said.append((f"batch of 64 {what} {name}", cost))
     row = {"at": 1.5, "direction": "in", "address": "192.0.2.1:33445", "data": "AB" * 82}
     body = {"id": 1, "rows": [row] * 10, "passed_over": 0}

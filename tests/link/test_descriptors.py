@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from core.endpoint import Endpoint
 from core.link.child import Peer, Start, Topology, plain
 from core.link.descriptors import Channel, ChannelClosed, Note
 from core.module import NodeOptions
@@ -99,7 +100,7 @@ def test_orders_and_topology_travel_unchanged_and_hide_their_secrets() -> None:
         started=1.5,
         secret=b"s" * 32,
         master=b"m" * 32,
-        options=NodeOptions(saved_nodes=((b"e" * 16, b"k" * 32),)),  # type: ignore[arg-type]
+        options=NodeOptions(saved_nodes=((Endpoint(b"e" * 16), b"k" * 32),)),
         families=(2, 10),
         udp=(5, 6),
         tcp=(7,),

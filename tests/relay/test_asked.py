@@ -154,7 +154,9 @@ def test_a_long_listing_is_made_in_small_steps(monkeypatch: pytest.MonkeyPatch) 
     assert (len(answer["rows"]), answer["total"]) == (256, 256)
     assert answer["steps"] == 9  # 512 rows found and described, 64 in each; then the end
     part = relay.tcp.ask("relay clients", {"limit": 300}, relay.now)
-    relay.tcp.close(ends[0].connection, "relay_gone", relay.now)  # type: ignore[arg-type]
+    gone = ends[0].connection
+    assert gone is not None
+    relay.tcp.close(gone, "relay_gone", relay.now)
     rows: list[Any] = part["rows"]
     while part["walk"] is not None:
         part = relay.tcp.ask("relay clients", {"walk": part["walk"]}, relay.now)

@@ -32,7 +32,9 @@ def test_a_bug_over_an_event_of_one_stream_ends_that_stream() -> None:
     assert lives(relay, alice)
 
 
-def test_a_bug_over_a_row_or_an_effect_ends_its_connection() -> None:
+def test_a_bug_over_a_row_or_an_effect_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     relay = Joined()
     alice, bob, carol = relay.confirmed(), relay.confirmed(), relay.confirmed()
     give = relay.give
@@ -47,11 +49,11 @@ def test_a_bug_over_a_row_or_an_effect_ends_its_connection() -> None:
         effects.append((99, carol.connection.serial))
         give(shard, kind, items)
 
-    relay.give = break_two  # type: ignore[method-assign]  # a worker with a bug
+    monkeypatch.setattr(relay, "give", break_two)  # a worker with a bug
     for end in (alice, bob, carol):
         end.send(PING)
     relay.run()
-    relay.give = give  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert (alice.closed, bob.closed, carol.closed) == (False, True, True)
     assert relay.hooks.drops["relay_bug"] == 2
     assert alice.take() == [PONG]

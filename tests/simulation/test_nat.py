@@ -50,7 +50,7 @@ def test_nodes_behind_one_nat_meet_by_broadcast_and_strangers_do_not_see_it() ->
     world.run_for(5.0)
 
     def known(node: object) -> set[bytes]:
-        return set(node.modules["dht"][0].snapshot_of_table.rows)  # type: ignore[attr-defined]
+        return set(node.modules["dht"][0].snapshot_of_table.rows)  # type: ignore[attr-defined]  # a Node
 
     assert known(alice) == {bob.key}
     assert known(bob) == {alice.key}
