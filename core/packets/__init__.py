@@ -7,6 +7,7 @@ from core.packets import (
     dht,
     forwarding,
     group,
+    messenger,
     net_crypto,
     onion,
     relay,
@@ -35,7 +36,7 @@ __all__ = [
     "unpack_nodes",
 ]
 
-FAMILIES = (dht, onion, announce, data, forwarding, bootstrap, net_crypto, group, relay)
+FAMILIES = (dht, onion, announce, data, forwarding, bootstrap, net_crypto, group, relay, messenger)
 """The modules that declare packets, in the order of the packet reference."""
 
 ALL: tuple[type[Record], ...] = tuple(
@@ -45,7 +46,7 @@ ALL: tuple[type[Record], ...] = tuple(
     if isinstance(declared, type)
     and issubclass(declared, Record)
     and declared.__module__ == family.__name__
-    and declared.FIELDS
+    and (declared.FIELDS or declared.kind is not None)
 )
 """Every packet, body and record that is declared anywhere."""
 

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 from core.packets import ALL, FAMILIES
+from core.packets.messenger import MessengerPacket
 from core.packets.relay import RelayPacket
 from core.wire import Packet, Record, Variable
 
@@ -62,7 +63,7 @@ def _family(family: object) -> list[str]:
 
 def _packet(cls: type[Record]) -> list[str]:
     kind = ""
-    if issubclass(cls, Packet | RelayPacket):
+    if issubclass(cls, Packet | RelayPacket | MessengerPacket):
         kind = f" ({cls.kind:02x})"
     lines = [f"### {cls.__name__}{kind}", "", " ".join((inspect.getdoc(cls) or "").split()), ""]
     lines += ["| at | field | layout |", "|---|---|---|"]
