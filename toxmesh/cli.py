@@ -59,6 +59,7 @@ def commands() -> LazyGroup:
             "run": "toxmesh.commands.run:command",
             "keys": "toxmesh.commands.keys:group",
             "config": "toxmesh.commands.config:group",
+            "identity": "toxmesh.commands.identity:group",
             "ops": "toxmesh.cli:ops",
             "bench": "toxmesh.commands.bench:command",
             "completion": "toxmesh.commands.completion:command",
