@@ -130,6 +130,10 @@ def same_prefix(clients: list[Client], prefix: bytes, now: float) -> int:
     return count
 
 
+_EMPTY: list[Client] = []
+"""What stands for every bucket without nodes, of every list: never changed."""
+
+
 class CloseList:
     """Up to 128 k-buckets of 8 nodes around our own key.
 
@@ -143,7 +147,7 @@ class CloseList:
         self._dirty = dirty
         self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
-        self._buckets: list[list[Client]] = [[] for _ in range(BUCKET_COUNT)]
+        self._buckets: list[list[Client]] = [_EMPTY] * BUCKET_COUNT
         self._by_endpoint: dict[Endpoint, Client] = {}
         self._prefixes: Counter[bytes] = Counter()
         self.by_key: dict[bytes, Client] = {}
@@ -257,9 +261,12 @@ class CloseList:
         """Adds a node that answered, or puts it in place of a bad one; None if no room."""
         if not self.has_room(key, endpoint, now):
             return None
-        bucket = self._buckets[bucket_of(self._own, number_of(key))]
+        place = bucket_of(self._own, number_of(key))
+        bucket = self._buckets[place]
         if len(bucket) >= BUCKET_SIZE:
             self.remove(next(client for client in bucket if client.is_bad(now)))
+        elif bucket is _EMPTY:
+            bucket = self._buckets[place] = []
         client = Client(key)
         client.place(endpoint, now)
         bucket.append(client)

@@ -21,6 +21,9 @@ MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 _MOST_ANSWERS = 4096
 """Answers kept in an index, forgotten all at once when there are more: 1.4 MB."""
 
+_EMPTY: list[int] = []
+"""What stands for every bucket without keys, of every index: never changed."""
+
 Answer = tuple[int, bytes]
 """How many nodes, and their packed form, closest first."""
 
@@ -44,7 +47,7 @@ class KeyIndex:
 
     def __init__(self, own: int) -> None:
         self._own = own
-        self._buckets: list[list[int]] = [[] for _ in range(BUCKET_COUNT)]
+        self._buckets: list[list[int]] = [_EMPTY] * BUCKET_COUNT
         self._filled: list[int] = []  # numbers of the buckets that are not empty, ascending
         self.packed: dict[int, bytes] = {}
         """The packed node of each key, as it stands in answers."""
@@ -62,6 +65,7 @@ class KeyIndex:
             bucket = bucket_of(self._own, number)
             if not self._buckets[bucket]:
                 self._filled = sorted([*self._filled, bucket])
+                self._buckets[bucket] = []
             self._buckets[bucket].append(number)
         self.packed[number] = packed
         self._forget_answers()
@@ -74,6 +78,7 @@ class KeyIndex:
         self._buckets[bucket].remove(number)
         if not self._buckets[bucket]:
             self._filled.remove(bucket)
+            self._buckets[bucket] = _EMPTY
         self._forget_answers()
 
     def answer(self, target: int) -> Answer:
