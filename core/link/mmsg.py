@@ -71,6 +71,10 @@ class Receiver(Protocol):
     full: bool
     """Whether the last batch was a full one, so that there may be more."""
 
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Reads another socket of this family from now on."""
+        ...
+
     def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the Endpoint of each one's source.
 
@@ -84,6 +88,10 @@ class Sender(Protocol):
 
     tap: Tap | None
     """Who looks on, if somebody does."""
+
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Sends on another socket of this family from now on; to be called after a flush."""
+        ...
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Adds a datagram to the batch."""
@@ -124,7 +132,7 @@ class _Headers:
 
 
 class BatchReceiver:
-    """Reads one UDP socket by recvmmsg."""
+    """Reads one UDP socket at a time by recvmmsg."""
 
     def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
         assert _door is not None
@@ -142,6 +150,10 @@ class BatchReceiver:
         self._call = library.recvmmsg
         self._none = ffi.NULL
         self.full = False
+
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Reads another socket of this family from now on, with the same memory of 128 KiB."""
+        self._fd, self._drops = fd, drops
 
     def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the source of each."""
@@ -177,7 +189,7 @@ class BatchReceiver:
 
 
 class BatchSender:
-    """Sends on one UDP socket by sendmmsg."""
+    """Sends on one UDP socket at a time by sendmmsg."""
 
     def __init__(
         self, fd: int, family: int, drops: Counter[str], wait_ms: int = _WRITABLE_WAIT_MS
@@ -200,6 +212,10 @@ class BatchSender:
         self._packets: list[bytes] = []
         self.sent = 0
         self.tap: Tap | None = None
+
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Sends on another socket of this family from now on; to be called after a flush."""
+        self._fd, self._drops = fd, drops
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Adds a datagram to the batch; sends it when that was the last one."""
@@ -290,7 +306,14 @@ class SingleReceiver:
     def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
         self._socket = socket.socket(fileno=fd, family=family, type=socket.SOCK_DGRAM)
         self._drops = drops
+        self._family = family
         self.full = False
+
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Reads another socket of this family from now on."""
+        self._socket.detach()
+        self._socket = socket.socket(fileno=fd, family=self._family, type=socket.SOCK_DGRAM)
+        self._drops = drops
 
     def receive(self) -> tuple[Sequence[bytes], Sequence[Endpoint]]:
         """Reads up to 64 datagrams without waiting: they, and the source of each."""
@@ -319,9 +342,16 @@ class SingleSender:
     def __init__(self, fd: int, family: int, drops: Counter[str]) -> None:
         self._socket = socket.socket(fileno=fd, family=family, type=socket.SOCK_DGRAM)
         self._drops = drops
+        self._family = family
         self._queue: list[tuple[bytes, bytes]] = []
         self.sent = 0
         self.tap: Tap | None = None
+
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        """Sends on another socket of this family from now on; to be called after a flush."""
+        self._socket.detach()
+        self._socket = socket.socket(fileno=fd, family=self._family, type=socket.SOCK_DGRAM)
+        self._drops = drops
 
     def send(self, endpoint: bytes, packet: bytes) -> None:
         """Keeps a datagram until the flush, or sends the batch when it is full."""

@@ -34,6 +34,9 @@ class Sender:
 
     tap: Tap | None = None
 
+    def aim(self, fd: int, drops: Counter[str]) -> None:
+        raise AssertionError("taps do not change sockets")
+
     def send(self, endpoint: bytes, packet: bytes) -> None:
         if self.tap is not None:
             self.tap([packet], [endpoint])
