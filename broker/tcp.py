@@ -34,7 +34,7 @@ from core.link.memory import keep_large_buffers
 from core.link.streams import Stream
 from core.messages import Message, RelayDeliver
 from core.module import NodeOptions
-from core.relay.directory import Directory
+from core.relay.directory import Directory, Notice
 from core.relay.frames import FORGET, RELAY_COMMIT, RELAY_INPUT, RELAY_RESET, ROOM
 from core.relay.limits import HELLO_SIZE, RelayLimits
 
@@ -404,7 +404,16 @@ class RelayTcp(Bytes, Succession):
                 if other is not work:
                     other.tell(connection.serial, ROOM)
         if confirmed:
-            self.post(self.directory.remove(connection.serial), now)
+            self.relink(connection, self.directory.remove(connection.serial), reason, now)
+
+    def relink(
+        self, connection: Connection, notices: list[Notice], why: str, now: float
+    ) -> None:
+        """Tells clients what a connection changed in the directory, and operators which of its
+        links have come up or gone by it."""
+        if notices and "link" in self.hooks.events.wanted:
+            self._looks.tell_links(connection, notices, why)
+        self.post(notices, now)
 
     def broke(self, connection: Connection, now: float) -> None:
         """Ends the connection over which the exception came that is being handled."""

@@ -23,7 +23,7 @@ from core.asking import (
     whole_number,
 )
 from core.endpoint import to_text
-from core.relay.directory import Client
+from core.relay.directory import CONNECT_NOTICE, DISCONNECT_NOTICE, Client, Notice
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -36,6 +36,8 @@ _SHARE = 0.05  # of the broker's time for all walks together
 _BURST_S = 0.5  # that may be used at once: a dozen walks over 20,000 clients
 _RATE_S = 0.5  # rates over a shorter time say little: those of the look before are given again
 _RATE_MOST_S = 300.0  # and over a longer one they say nothing of now
+
+_CHANGES = {CONNECT_NOTICE: "up", DISCONNECT_NOTICE: "down"}  # what the other end is told of it
 
 Key = Callable[[Connection], Any]
 
@@ -246,6 +248,25 @@ class Looks:
                 "clients": len(self._tcp.directory),
             },
         )
+
+    def tell_links(self, connection: Connection, notices: list[Notice], why: str) -> None:
+        """Tells those who follow of each link that has come up or gone through a connection."""
+        for notice in notices:
+            change = _CHANGES.get(notice.frame[0])
+            peer = self._tcp.connections.get(notice.serial)
+            if change is None or peer is None:
+                continue
+            self._tcp.hooks.events.emit(
+                "link",
+                {
+                    "change": change,
+                    "key": connection.key.hex().upper(),
+                    "peer": peer.key.hex().upper(),
+                    "worker": f"relay.{connection.shard}",
+                    "peer_worker": f"relay.{peer.shard}",
+                    "why": why,
+                },
+            )
 
     # Single ones
 

@@ -105,14 +105,17 @@ def _confirm(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: fl
 
 
 def _route(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
-    tcp.post(tcp.directory.route(connection.serial, effect[2]), now)
+    notices = tcp.directory.route(connection.serial, effect[2])
+    tcp.relink(connection, notices, "both_asked", now)
 
 
 def _unlink(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
     try:
-        tcp.post(tcp.directory.unlink(connection.serial, effect[2]), now)
+        notices = tcp.directory.unlink(connection.serial, effect[2])
     except ProtocolViolation as error:
         tcp.doom(connection, error.reason)
+        return
+    tcp.relink(connection, notices, "given_up", now)
 
 
 def _push(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:

@@ -11,7 +11,7 @@ import orjson
 
 from ops import client, options, repeat, screen
 
-EVENTS = ("worker", "node", "log", "relay", "dht", "ban", "drops")
+EVENTS = ("worker", "node", "log", "relay", "link", "dht", "ban", "drops")
 """Names that the node knows; it refuses others itself."""
 _USUAL = ("worker", "node", "relay", "ban", "drops")
 
@@ -45,6 +45,13 @@ def _relay(data: Data) -> str:
         return f"{who} has come to {_get(data, 'worker')}; {now}"
     age = screen.span(data.get("age_s"))
     return f"{who} has gone after {age}: {_get(data, 'why')}; {now}"
+
+
+def _link(data: Data) -> str:
+    ends = f"{_get(data, 'key')} and {_get(data, 'peer')}"
+    if data.get("change") == "up":
+        return f"{ends} are linked"
+    return f"{ends} are linked no more: {_get(data, 'why')}"
 
 
 def _dht(data: Data) -> str:
@@ -86,8 +93,8 @@ def _other(data: Data) -> str:
 
 
 _SAID: dict[str, Callable[[Data], str]] = {
-    "worker": _worker, "node": _node, "relay": _relay, "dht": _dht, "log": _log, "ban": _ban,
-    "drops": _drops,
+    "worker": _worker, "node": _node, "relay": _relay, "link": _link, "dht": _dht, "log": _log,
+    "ban": _ban, "drops": _drops,
     "lost": _lost,
 }  # fmt: skip
 
@@ -114,9 +121,9 @@ def command(events: tuple[str, ...], count: int, state_dir: Path, as_json: bool)
     """Follow what happens in the running node, until Ctrl-C.
 
     EVENT is one of: worker (processes that come, go or are replaced), node (its state), relay
-    (clients that come and go, and why), dht (changes of the close list), drops (those of each
-    second, by reason), ban (who is shut out or let in), log (each record). Without any: worker,
-    node, relay, ban and drops.
+    (clients that come and go, and why), link (links between two of them that come up and go, and
+    why), dht (changes of the close list), drops (those of each second, by reason), ban (who is
+    shut out or let in), log (each record). Without any: worker, node, relay, ban and drops.
 
     Exit codes: 0 good, 3 no such event, 4 no node answers (any more), 5 permission.
     """

@@ -78,6 +78,16 @@ def test_a_line_of_stat_stays_in_its_columns() -> None:
             "AB at 192.0.2.1:5 has come to relay.0; 0 clients",
         ),
         (
+            "link",
+            {"change": "up", "key": "AB", "peer": "CD", "why": "both_asked"},
+            "AB and CD are linked",
+        ),
+        (
+            "link",
+            {"change": "down", "key": "AB", "peer": "CD", "why": "relay_gone"},
+            "AB and CD are linked no more: relay_gone",
+        ),
+        (
             "dht",
             {"change": "bad", "key": "AB", "address": None, "close": 3},
             "AB at - does not answer any more; 3 close nodes",

@@ -10,6 +10,8 @@ from core.crypto import KeyPair, SecretKey
 from core.endpoint import from_text
 from core.module import Collected, Context
 from core.relay import asked
+from tests.ops import shapes
+from tests.ops.schema import differences
 from tests.relay.joined import End, Joined
 from workers.relay import RelayWorker
 
@@ -204,6 +206,36 @@ def test_a_kick_closes_what_has_the_key_and_its_peers_learn_of_it() -> None:
     assert ask(relay, "kick", key=upper(greeted))["closed"] == 1
     changes = [(data["change"], data["why"], data["clients"]) for _, data in followed.take()[0]]
     assert changes == [("in", "confirmed", 1), ("in", "confirmed", 2), ("out", "relay_kicked", 2)]
+
+
+def test_links_are_told_when_they_come_up_and_why_they_go() -> None:
+    relay = Joined(2)
+    followed = relay.hooks.events
+    one, other, third = (relay.confirmed(shard) for shard in (0, 1, 1))
+    relay.linked(one, third)  # nobody follows yet
+    followed.follow(["link"])
+    ours, theirs = relay.linked(one, other)
+    one.send(b"\x00" + other.key)  # asked for again, it is the same link
+    other.send(bytes((3, theirs)))
+    relay.run()
+    assert [one.take()[-1], len(other.take())] == [bytes((3, ours)), 0]
+    relay.linked(other, third)
+    ask(relay, "kick", key=upper(third))
+    rows, lost = followed.take()
+    assert (lost, {name for name, _ in rows}) == (0, {"link"})
+    for _, data in rows:
+        assert differences(shapes.EVENTS["link"].answer, {"from": "broker", **data}) == []
+    assert [(data["change"], data["key"], data["peer"], data["why"]) for _, data in rows] == [
+        ("up", upper(other), upper(one), "both_asked"),
+        ("down", upper(other), upper(one), "given_up"),
+        ("up", upper(third), upper(other), "both_asked"),
+        ("down", upper(third), upper(one), "relay_kicked"),
+        ("down", upper(third), upper(other), "relay_kicked"),
+    ]
+    workers = {upper(one): "relay.0", upper(other): "relay.1", upper(third): "relay.1"}
+    for _, data in rows:
+        assert data["worker"] == workers[data["key"]]
+        assert data["peer_worker"] == workers[data["peer"]]
 
 
 def test_a_worker_tells_for_what_a_session_waits() -> None:

@@ -14,9 +14,9 @@ from toxmesh.reasons import explain
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
-EVENTS = ("worker", "node", "log", "relay", "dht", "ban", "drops")
+EVENTS = ("worker", "node", "log", "relay", "link", "dht", "ban", "drops")
 """What may be followed: workers that come and go, changes of the node's state, log records,
-relay clients that come and go, close nodes that change, bans, drops of each second."""
+relay clients that come and go, their links, close nodes that change, bans, drops of each second."""
 
 
 def requests(node: "Supervisor") -> dict[str, Request]:
