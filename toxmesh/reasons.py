@@ -69,7 +69,6 @@ misplaced | none | a copy of a broadcast, in a socket that is not meant
 bad_size:0xf0 | noise | no bootstrap info request
 budget:0xf0 | flood | more bootstrap info requests from one source prefix than are answered
 send_full | network | the kernel had no room for an answer
-udp_family | network | an identity has no socket for this family of addresses
 send_error:* | network | the kernel refused an answer
 no_socket_for_family | family | an answer to an address of a family the node does not listen on
 dht_box | noise | a DHT packet not sealed for us, or by another than it says

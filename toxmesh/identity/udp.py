@@ -97,7 +97,7 @@ class UdpPort:
         """Keeps a datagram until `flush`."""
         waiting = self._waiting[len(endpoint) != SOCKADDR4_SIZE]
         if waiting is None:
-            self._drops["udp_family"] += 1
+            self._drops["no_socket_for_family"] += 1
         else:
             waiting[1].append((endpoint, packet))
 
