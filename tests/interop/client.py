@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from ctypes import create_string_buffer
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.interop.tox import (
     FILE_KIND_DATA,
     FILE_RESUME,
     GROUP_PUBLIC,
+    HASH_SIZE,
     MESSAGE_NORMAL,
     SEND_QUEUE_FULL,
     Library,
@@ -66,6 +68,7 @@ class Client:
         self._outgoing: dict[tuple[int, int], bytes] = {}
         self._chunks: deque[tuple[int, int, int, int]] = deque()
         self._ticker: _Ticker | None = None
+        self._holds_files = False
 
     def run(self) -> None:
         """Serves commands and the library until stdin ends."""
@@ -104,9 +107,11 @@ class Client:
         dht_parity: int | None,
         real_parity: int | None,
         tcp_port: int,
+        saved: str = "",
     ) -> dict[str, Any]:
         """Makes the instance; a parity asks for a key whose slot (byte 8) is even or odd."""
-        options = Options(udp=udp, port=port, tcp_port=tcp_port, ipv6=ipv6)
+        profile = bytes.fromhex(saved)
+        options = Options(udp=udp, port=port, tcp_port=tcp_port, ipv6=ipv6, saved=profile)
         for _ in range(_GREATEST_SEARCH):
             tox = Tox(self._library, options)
             if dht_parity in (None, tox.dht_id()[8] & 1) and real_parity in (
@@ -147,15 +152,52 @@ class Client:
         ticker, self._ticker = self._ticker, None
         return 0 if ticker is None else ticker.number
 
-    def do_send_file(self, friend: int, size: int, seed: int) -> str:
+    def do_send_file(
+        self, friend: int, size: int, seed: int, kind: int = FILE_KIND_DATA, file_id: str = ""
+    ) -> str:
         """Offers `size` bytes made from `seed`; returns their SHA-256."""
         data = random.Random(seed).randbytes(size)
         name = b"interop.bin"
-        file = int(
-            self._call("file_send", friend, FILE_KIND_DATA, size, None, name, len(name))
-        )
+        own_id = bytes.fromhex(file_id) or None
+        file = int(self._call("file_send", friend, kind, size, own_id, name, len(name)))
         self._outgoing[friend, file] = data
         return hashlib.sha256(data).hexdigest()
+
+    def do_hold_files(self) -> None:
+        """From now on no offer is accepted but by `file_control`."""
+        self._holds_files = True
+
+    def do_file_control(self, friend: int, file: int, control: int) -> bool:
+        return bool(self._call("file_control", friend, file, control))
+
+    def do_file_seek(self, friend: int, file: int, position: int) -> bool:
+        """Has an offered file begin at `position`."""
+        self._incoming[friend, file].received = position
+        return bool(self._call("file_seek", friend, file, position))
+
+    def do_set_name(self, name: str) -> bool:
+        return bool(self._call("self_set_name", name.encode(), len(name.encode())))
+
+    def do_set_status_message(self, text: str) -> bool:
+        return bool(self._call("self_set_status_message", text.encode(), len(text.encode())))
+
+    def do_set_status(self, status: int) -> None:
+        self._instance().set_status(status)
+
+    def do_set_typing(self, friend: int, typing: bool) -> bool:
+        return bool(self._call("self_set_typing", friend, typing))
+
+    def do_send_packet(self, friend: int, data: str, lossless: bool) -> bool:
+        raw = bytes.fromhex(data)
+        way = "lossless" if lossless else "lossy"
+        return bool(self._call(f"friend_send_{way}_packet", friend, raw, len(raw)))
+
+    def do_friend_delete(self, friend: int) -> bool:
+        return bool(self._call("friend_delete", friend))
+
+    def do_save(self) -> str:
+        """Returns the profile."""
+        return self._instance().saved().hex()
 
     def do_conference_new(self) -> int:
         return int(self._call("conference_new"))
@@ -206,15 +248,46 @@ class Client:
     def on_friend_message(self, friend: int, _kind: int, message: Any, size: int) -> None:
         say(event="message", friend=friend, text=bytes_at(message, size).decode())
 
+    def on_friend_name(self, friend: int, name: Any, size: int) -> None:
+        say(event="name", friend=friend, text=bytes_at(name, size).decode())
+
+    def on_friend_status_message(self, friend: int, text: Any, size: int) -> None:
+        say(event="status_message", friend=friend, text=bytes_at(text, size).decode())
+
+    def on_friend_status(self, friend: int, status: int) -> None:
+        say(event="status", friend=friend, status=status)
+
+    def on_friend_typing(self, friend: int, typing: bool) -> None:
+        say(event="typing", friend=friend, typing=bool(typing))
+
+    def on_friend_lossless_packet(self, friend: int, data: Any, size: int) -> None:
+        say(event="packet", friend=friend, data=bytes_at(data, size).hex(), lossless=True)
+
+    def on_friend_lossy_packet(self, friend: int, data: Any, size: int) -> None:
+        say(event="packet", friend=friend, data=bytes_at(data, size).hex(), lossless=False)
+
     def on_friend_read_receipt(self, friend: int, number: int) -> None:
         say(event="receipt", friend=friend, number=number)
 
     def on_file_recv(
-        self, friend: int, file: int, kind: int, size: int, _name: Any, _name_size: int
+        self, friend: int, file: int, kind: int, size: int, name: Any, name_size: int
     ) -> None:
-        if kind == FILE_KIND_DATA:
-            self._incoming[friend, file] = _Incoming(size)
+        self._incoming[friend, file] = _Incoming(size)
+        if kind == FILE_KIND_DATA and not self._holds_files:
             self._call("file_control", friend, file, FILE_RESUME)
+            return
+        file_id = create_string_buffer(HASH_SIZE)
+        self._call("file_get_file_id", friend, file, file_id)
+        text = bytes_at(name, name_size).decode()
+        say(
+            event="offer",
+            friend=friend,
+            file=file,
+            kind=kind,
+            size=size,
+            name=text,
+            file_id=file_id.raw.hex(),
+        )
 
     def on_file_recv_chunk(
         self, friend: int, file: int, position: int, data: Any, size: int

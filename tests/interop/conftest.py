@@ -39,6 +39,7 @@ class MakeClient(Protocol):
         real_parity: int | None = None,
         tcp_port: int = 0,
         ipv6: bool = False,
+        saved: str = "",
     ) -> Client: ...
 
 
@@ -73,6 +74,7 @@ def make_client() -> Iterator[MakeClient]:
         real_parity: int | None = None,
         tcp_port: int = 0,
         ipv6: bool = False,
+        saved: str = "",
     ) -> Client:
         peer = found(lambda: peers.library(version))
         client = Client(
@@ -83,6 +85,7 @@ def make_client() -> Iterator[MakeClient]:
             real_parity=real_parity,
             tcp_port=tcp_port,
             ipv6=ipv6,
+            saved=saved,
         )
         made.append(client)
         return client

@@ -71,6 +71,7 @@ class Client:
         real_parity: int | None = None,
         tcp_port: int = 0,
         ipv6: bool = False,
+        saved: str = "",
     ) -> None:
         self.name = name or peer.version
         self.version = peer.version
@@ -106,6 +107,7 @@ class Client:
             real_parity=real_parity,
             tcp_port=tcp_port,
             ipv6=ipv6,
+            saved=saved,
         )
         self.port: int = started["port"]
         self.address: str = started["address"]
@@ -206,6 +208,12 @@ class Client:
                 self.group_peers[group] += 1
             case {"event": "group_message", "group": group, "text": text}:
                 self.groups[group].append(text)
+
+    def told(self, event: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Returns the events of one kind so far, those with all of the given values."""
+        with _changed:
+            rows = [row for _, row in self.log if row.get("event") == event]
+        return [row for row in rows if all(row[name] == wanted[name] for name in wanted)]
 
     def story(self, last: int = 30) -> str:
         """Returns the last events in words, for a failed test; repeated kinds are counted."""

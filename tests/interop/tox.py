@@ -34,6 +34,7 @@ CONNECTION_NONE, CONNECTION_TCP, CONNECTION_UDP = 0, 1, 2  # tox.h: Tox_Connecti
 MESSAGE_NORMAL = 0  # tox.h: Tox_Message_Type
 FILE_KIND_DATA = 0  # tox.h: Tox_File_Kind
 FILE_RESUME = 0  # tox.h: Tox_File_Control
+SAVEDATA_TOX = 1  # tox.h: Tox_Savedata_Type
 GROUP_PUBLIC = 0  # tox.h: Tox_Group_Privacy_State
 SEND_QUEUE_FULL = 4  # tox.h: Tox_Err_Friend_Send_Message
 CHUNK_QUEUE_FULL = 7  # tox.h: Tox_Err_File_Send_Chunk
@@ -45,12 +46,19 @@ _CALLS: dict[str, tuple[Any, ...]] = {
     "bootstrap": (c_bool, c_char_p, c_uint16, c_char_p),
     "add_tcp_relay": (c_bool, c_char_p, c_uint16, c_char_p),
     "self_set_name": (c_bool, c_char_p, c_size_t),
+    "self_set_status_message": (c_bool, c_char_p, c_size_t),
+    "self_set_typing": (c_bool, c_uint32, c_bool),
     "friend_add": (c_uint32, c_char_p, c_char_p, c_size_t),
     "friend_add_norequest": (c_uint32, c_char_p),
     "friend_send_message": (c_uint32, c_uint32, c_int, c_char_p, c_size_t),
     "file_send": (c_uint32, c_uint32, c_uint32, c_uint64, c_char_p, c_char_p, c_size_t),
     "file_send_chunk": (c_bool, c_uint32, c_uint32, c_uint64, c_char_p, c_size_t),
     "file_control": (c_bool, c_uint32, c_uint32, c_int),
+    "file_seek": (c_bool, c_uint32, c_uint32, c_uint64),
+    "file_get_file_id": (c_bool, c_uint32, c_uint32, c_char_p),
+    "friend_send_lossless_packet": (c_bool, c_uint32, c_char_p, c_size_t),
+    "friend_send_lossy_packet": (c_bool, c_uint32, c_char_p, c_size_t),
+    "friend_delete": (c_bool, c_uint32),
     "conference_new": (c_uint32,),
     "conference_invite": (c_bool, c_uint32, c_uint32),
     "conference_join": (c_uint32, c_uint32, c_char_p, c_size_t),
@@ -74,6 +82,12 @@ _CALLBACKS: dict[str, tuple[Any, ...]] = {
     "friend_connection_status": (c_uint32, c_int),
     "friend_message": (c_uint32, c_int, _BYTES, c_size_t),
     "friend_read_receipt": (c_uint32, c_uint32),
+    "friend_name": (c_uint32, _BYTES, c_size_t),
+    "friend_status_message": (c_uint32, _BYTES, c_size_t),
+    "friend_status": (c_uint32, c_int),
+    "friend_typing": (c_uint32, c_bool),
+    "friend_lossless_packet": (c_uint32, _BYTES, c_size_t),
+    "friend_lossy_packet": (c_uint32, _BYTES, c_size_t),
     "file_recv": (c_uint32, c_uint32, c_uint32, c_uint64, _BYTES, c_size_t),
     "file_recv_chunk": (c_uint32, c_uint32, c_uint64, _BYTES, c_size_t),
     "file_recv_control": (c_uint32, c_uint32, c_int),
@@ -110,6 +124,8 @@ class Options:
     port: int = 0
     tcp_port: int = 0
     ipv6: bool = False
+    saved: bytes = b""
+    """A profile to begin with; empty: a new identity."""
 
 
 class Library:
@@ -132,6 +148,11 @@ class Library:
             self._declare(f"options_set_{switch}", None, c_void_p, c_bool)
         for port in ("start_port", "end_port", "tcp_port"):
             self._declare(f"options_set_{port}", None, c_void_p, c_uint16)
+        self._declare("options_set_savedata_type", None, c_void_p, c_int)
+        self._declare("options_set_savedata_data", None, c_void_p, c_char_p, c_size_t)
+        self._declare("get_savedata_size", c_size_t, c_void_p)
+        self._declare("get_savedata", None, c_void_p, c_char_p)
+        self._declare("self_set_status", None, c_void_p, c_int)
         self._declare("new", c_void_p, c_void_p, _ERROR)
         self._declare("kill", None, c_void_p)
         self._declare("iterate", None, c_void_p, c_void_p)
@@ -166,6 +187,9 @@ class Tox:
         c.tox_options_set_start_port(made, options.port)
         c.tox_options_set_end_port(made, options.port)
         c.tox_options_set_tcp_port(made, options.tcp_port)
+        if options.saved:
+            c.tox_options_set_savedata_type(made, SAVEDATA_TOX)
+            c.tox_options_set_savedata_data(made, options.saved, len(options.saved))
         error = c_int(0)
         self._tox = c.tox_new(made, byref(error))
         c.tox_options_free(made)
@@ -214,6 +238,16 @@ class Tox:
         buffer = create_string_buffer(KEY_SIZE)
         self._library.c.tox_self_get_dht_id(self._tox, buffer)
         return buffer.raw
+
+    def saved(self) -> bytes:
+        """Returns the profile as the library would write it to a file."""
+        buffer = create_string_buffer(self._library.c.tox_get_savedata_size(self._tox))
+        self._library.c.tox_get_savedata(self._tox, buffer)
+        return buffer.raw
+
+    def set_status(self, status: int) -> None:
+        """Says whether its owner is there (0), away (1) or busy (2)."""
+        self._library.c.tox_self_set_status(self._tox, status)
 
     def chat_id(self, group: int) -> bytes:
         """Returns the chat id of a group."""
