@@ -139,6 +139,30 @@ forward_chain | noise | a packet that was forwarded too often
 forward_sendback | noise | a forward reply by a way back that we have not made, or too long ago
 forward_unknown_node | none | a forward request to a node we do not know
 forward_not_asked | noise | a forwarding answer, and we ask nobody to forward
+crypto_cookie_limit:* | flood | a cookie request beyond what one source, one peer or all may ask
+crypto_cookie_sender | noise | a cookie request of another than the relay says
+crypto_cookie_box | noise | a cookie request that is not sealed for us
+crypto_cookie_response | noise | a cookie that we have not asked for
+crypto_cookie | noise | a handshake with a cookie that we have not baked
+crypto_cookie_old | none | a handshake with a cookie that is older than 15 s
+crypto_cookie_future | noise | a handshake with a cookie of the future: clocks of workers differ
+crypto_cookie_hash | noise | a handshake that was made for another cookie
+crypto_handshake_box | noise | a handshake that is not sealed for us
+crypto_handshake_again | none | a handshake of a session that has begun already
+crypto_handshake_old | noise | a handshake older than the session: replayed
+crypto_refused | none | a handshake of a stranger who is to have no session
+crypto_sessions_full | load | a session beyond 8,192 of one identity
+crypto_weak_key | noise | a handshake or cookie request with a key of low order
+crypto_state | bug | an event that a session cannot have now
+crypto_data_unknown | none | session data from where no session is
+crypto_data_box | none | session data that no session opens: late, or of an earlier session
+crypto_data_empty | noise | session data with nothing in it
+crypto_data_id | noise | session data of an unknown sort
+crypto_data_window | noise | session data outside of the window of 32,768 packets
+crypto_data_repeated | none | lossless data that is here already: sent again
+crypto_replay | noise | a session packet that came before
+crypto_memory | load | a session was ended that held the most when all held too much
+crypto_relay_kind | noise | what no relay should bring
 relay_ended | client | a connection that its client closed
 relay_gone | client | a connection that was reset, or that the network says is gone
 relay_replaced | client | an older connection of a key that has come again

@@ -1,12 +1,22 @@
-"""Packets of net_crypto sessions: sizes and clear fields; what is sealed is not looked into yet."""
+"""Packets of net_crypto sessions, and what is sealed in them."""
 
 from typing import Annotated
 
 from core.crypto import Nonce, PublicKey
-from core.wire import Fixed, Packet, Rest, packet
+from core.wire import U32, Body, Bytes8, Bytes32, Fixed, Packet, Rest, Sealed, packet
 
-COOKIE_SIZE = 112  # c-toxcore net_crypto.h: COOKIE_LENGTH
+COOKIE_SIZE = 112  # c-toxcore net_crypto.c: COOKIE_LENGTH
 MAX_CRYPTO_SIZE = 1400  # c-toxcore net_crypto.h: MAX_CRYPTO_PACKET_SIZE
+MAX_DATA_SIZE = MAX_CRYPTO_SIZE - 1 - 2 - 16 - 4 - 4  # c-toxcore net_crypto.h: MAX_CRYPTO_DATA_SIZE
+
+
+class CookieRequestBody(Body):
+    """Who asks, and what the answer is to bring back."""
+
+    real_key: PublicKey
+    padding: Bytes32
+    """Zeros; nobody looks."""
+    echo: Bytes8
 
 
 @packet(kind=0x18, role="net_crypto")
@@ -15,7 +25,14 @@ class CookieRequest(Packet):
 
     sender: PublicKey
     nonce: Nonce
-    sealed: Annotated[bytes, Fixed(88)]
+    sealed: Sealed[CookieRequestBody]
+
+
+class CookieResponseBody(Body):
+    """A cookie, which only its maker can read, and the echo of the request."""
+
+    cookie: Annotated[bytes, Fixed(COOKIE_SIZE)]
+    echo: Bytes8
 
 
 @packet(kind=0x19, role="net_crypto")
@@ -23,7 +40,19 @@ class CookieResponse(Packet):
     """Hands out a cookie.  Spec: cookie response packet (0x19)."""
 
     nonce: Nonce
-    sealed: Annotated[bytes, Fixed(COOKIE_SIZE + 8 + 16)]
+    sealed: Sealed[CookieResponseBody]
+
+
+class CryptoHandshakeBody(Body):
+    """One side's half of a session."""
+
+    base_nonce: Nonce
+    """With which the sender of this packet begins; c-toxcore, not the spec, says whose."""
+    session_key: PublicKey
+    cookie_hash: Annotated[bytes, Fixed(64)]
+    """SHA-512 of the cookie in front of the box."""
+    cookie: Annotated[bytes, Fixed(COOKIE_SIZE)]
+    """For the handshake that answers this one."""
 
 
 @packet(kind=0x1A, role="net_crypto")
@@ -32,7 +61,18 @@ class CryptoHandshake(Packet):
 
     cookie: Annotated[bytes, Fixed(COOKIE_SIZE)]
     nonce: Nonce
-    sealed: Annotated[bytes, Fixed(248)]
+    sealed: Sealed[CryptoHandshakeBody]
+
+
+class CryptoDataBody(Body):
+    """The header of session data, padding, and what is sent."""
+
+    buffer_start: U32
+    """The number that the sender waits for: it has all before."""
+    number: U32
+    """This packet's, if it is lossless; else the next one the sender will give away."""
+    data: Annotated[bytes, Rest(1, MAX_DATA_SIZE)]
+    """Up to seven zeros, then the id byte and its data."""
 
 
 @packet(kind=0x1B, role="net_crypto")
@@ -40,4 +80,4 @@ class CryptoData(Packet):
     """Session data.  Spec: Encrypted packets (0x1b)."""
 
     nonce_end: Annotated[bytes, Fixed(2)]
-    sealed: Annotated[bytes, Rest(17, MAX_CRYPTO_SIZE - 3)]
+    sealed: Sealed[CryptoDataBody]

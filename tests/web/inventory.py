@@ -9,7 +9,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("broker", "workers", "core", "toxmesh")
 _NAMED = re.compile(
-    r"(onion|announce|data|group|forward|target|relay|dht|weak|http|control|service)_[a-z_]+"
+    r"(onion|announce|data|group|forward|target|relay|dht|weak|http|control|service|crypto)_[a-z_]+"
 )
 NO_REASONS = {  # texts that look like one
     "announce_entries",
@@ -18,6 +18,7 @@ NO_REASONS = {  # texts that look like one
     "data_entries",
     "data_hash",
     "data_store",
+    "dht_key",
     "group_chats",
     "relay_connections",
 }

@@ -8,7 +8,16 @@ from typing import Any
 from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey
 from core.packets.dht import DhtKeyPacket, DhtKeyRequestBody, DhtRequest, NatPingBody
-from core.packets.net_crypto import CookieRequest, CookieResponse, CryptoData, CryptoHandshake
+from core.packets.net_crypto import (
+    CookieRequest,
+    CookieRequestBody,
+    CookieResponse,
+    CookieResponseBody,
+    CryptoData,
+    CryptoDataBody,
+    CryptoHandshake,
+    CryptoHandshakeBody,
+)
 from tests.interop import peers
 from tests.interop.driver import Client
 from tests.vectors.capture.recorder import (
@@ -110,12 +119,12 @@ class Session:
 
     def _take_cookie_response(self, data: bytes) -> None:
         vector = self._book.keep(CookieResponse, data, MADE_BY)
-        add_box(vector, self._friend.node.keys, self._client.dht_id)
+        add_box(vector, self._friend.node.keys, self._client.dht_id, CookieResponseBody)
 
     def _take_cookie_request(self, data: bytes) -> None:
         node, packet = self._friend.node, CookieRequest.decode(data)
         vector = self._book.keep(CookieRequest, data, MADE_BY)
-        add_box(vector, node.keys, packet.sender)
+        add_box(vector, node.keys, packet.sender, CookieRequestBody)
         shared, nonce = node.shared(packet.sender), new_nonce()
         plain = crypto.open_sealed(shared, packet.nonce, packet.sealed)
         assert plain is not None
@@ -125,7 +134,7 @@ class Session:
     def _take_handshake(self, data: bytes) -> None:
         friend, packet = self._friend, CryptoHandshake.decode(data)
         vector = self._book.keep(CryptoHandshake, data, MADE_BY)
-        add_box(vector, friend.real, self._client.public_key)
+        add_box(vector, friend.real, self._client.public_key, CryptoHandshakeBody)
         shared, nonce = shared_key(friend.real, self._client.public_key), new_nonce()
         plain = crypto.open_sealed(shared, packet.nonce, packet.sealed)
         assert plain is not None
@@ -145,7 +154,7 @@ class Session:
         if crypto.open_sealed(shared, nonce, data[3:]) is None:
             return  # of an earlier handshake
         vector = self._book.keep(CryptoData, data, MADE_BY)
-        add_box(vector, self._keys, self._handshake["session"], nonce=nonce)
+        add_box(vector, self._keys, self._handshake["session"], CryptoDataBody, nonce)
 
 
 if __name__ == "__main__":

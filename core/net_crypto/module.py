@@ -1,0 +1,517 @@
+"""The sessions of one identity: who shakes hands with us, and where each packet belongs."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from core import crypto
+from core.crypto import LOW_ORDER, NONCE_SIZE, KeyPair, Nonce, PublicKey, SharedKey, SharedKeys
+from core.endpoint import Endpoint, prefix_of
+from core.entropy import Entropy
+from core.net_crypto.bandwidth import Bandwidth
+from core.net_crypto.cookies import Cookie, CookieJar
+from core.net_crypto.limits import CookieLimits
+from core.net_crypto.memory import HeldMemory
+from core.net_crypto.rates import RateRule
+from core.net_crypto.sending import NEVER, WINDOW
+from core.net_crypto.session import (
+    FIRST_LOSSLESS,
+    FIRST_LOSSY,
+    KILL,
+    LAST_LOSSLESS,
+    LAST_LOSSY,
+    Listener,
+    Session,
+    SessionStatus,
+    Ways,
+)
+from core.net_crypto.states import Event, State
+from core.packets.net_crypto import (
+    MAX_CRYPTO_SIZE,
+    MAX_DATA_SIZE,
+    CookieRequest,
+    CookieRequestBody,
+    CookieResponse,
+    CookieResponseBody,
+    CryptoHandshake,
+    CryptoHandshakeBody,
+)
+from core.timers import Timers
+from core.wire import WireError
+
+MAX_SESSIONS = 8192  # of one identity
+MAX_AT_ENDPOINT = 4  # sessions that may claim one address; whose packet it is, the box tells
+REAL_KEYS = 256  # combined keys with peers' real keys that are kept
+FREE_SLOTS = 16  # c-toxcore Messenger.c: MIN_SLOTS_FREE, kept from bulk data
+MIN_DATA_SIZE = 28  # c-toxcore net_crypto.c: CRYPTO_DATA_PACKET_MIN_SIZE, and a byte
+
+_ZEROS = bytes(32)
+_NOBODY: tuple[Session, ...] = ()
+
+Answer = Callable[[bytes], object]
+
+
+class NetCrypto:
+    """The end-to-end encrypted sessions of one identity, by the real keys of its peers.
+
+    A session is authentic to both real keys; a stranger gets no further than a cookie, which costs
+    us nothing to keep. `rates` makes the rule that decides how fast a session sends, `memory` is
+    what all sessions may hold of packets that came too early (several identities may share one).
+    """
+
+    def __init__(
+        self,
+        real: KeyPair,
+        dht: KeyPair,
+        dht_keys: SharedKeys,
+        entropy: Entropy,
+        ways: Ways,
+        listener: Listener,
+        drops: Counter[str],
+        now: float,
+        cookie_key: SharedKey | None = None,
+        rates: Callable[[float, int], RateRule] = Bandwidth,
+        memory: HeldMemory | None = None,
+    ) -> None:
+        self.drops = drops
+        self._real, self._dht = real, dht
+        self._dht_keys = dht_keys
+        self._real_keys = SharedKeys(real.secret, REAL_KEYS)
+        self._entropy = entropy
+        self._ways, self._listener = ways, listener
+        self._cookies = CookieJar(cookie_key or SharedKey(entropy.bytes(32)), entropy)
+        self._udp_limits, self._relay_limits = CookieLimits(now), CookieLimits(now)
+        self._rates = rates
+        self._memory = memory or HeldMemory()
+        self._sessions: dict[PublicKey, Session] = {}
+        self._by_dht_key: dict[bytes, tuple[Session, ...]] = {}
+        self._by_endpoint: dict[Endpoint, tuple[Session, ...]] = {}
+        self._timers: Timers[PublicKey] = Timers()
+
+    # Packets in
+
+    def handle_udp(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Takes a datagram of kind 18, 19, 1a or 1b. Raises WireError."""
+        if not packet:
+            raise WireError("CryptoData", "is empty")
+        kind = packet[0]
+        if kind == 0x1B:
+            self._take_data(packet, self._by_endpoint.get(source, _NOBODY), source, now)
+        elif kind == 0x18:
+            prefix = prefix_of(source)
+            limits, send = self._udp_limits, self._ways.send_udp
+            self._take_request(packet, limits, prefix, None, lambda a: send(source, a), now)
+        elif kind == 0x19:
+            self._take_response(packet, self._by_endpoint.get(source, _NOBODY), source, now)
+        elif kind == 0x1A:
+            self._take_handshake(packet, source, None, now)
+
+    def handle_relay(self, dht_key: PublicKey, packet: bytes, now: float) -> None:
+        """Takes what came on the link with a peer through a relay. Raises WireError."""
+        if not packet:
+            raise WireError("CryptoData", "is empty")
+        kind = packet[0]
+        if kind == 0x1B:
+            self._take_data(packet, self._by_dht_key.get(dht_key, _NOBODY), None, now)
+        elif kind == 0x18:
+            limits, send = self._relay_limits, self._ways.send_relay
+            self._take_request(
+                packet, limits, dht_key, dht_key, lambda a: send(dht_key, a, now), now
+            )
+        elif kind == 0x19:
+            self._take_response(packet, self._by_dht_key.get(dht_key, _NOBODY), None, now)
+        elif kind == 0x1A:
+            self._take_handshake(packet, None, None, now)
+        else:
+            self.drops["crypto_relay_kind"] += 1
+
+    def handle_oob(
+        self, relay_key: PublicKey, dht_key: PublicKey, packet: bytes, now: float
+    ) -> None:
+        """Takes what came out of band through a relay: 18 and 1a alone. Raises WireError."""
+        if not packet:
+            raise WireError("CryptoHandshake", "is empty")
+        if packet[0] == 0x18:
+            limits, send = self._relay_limits, self._ways.send_oob
+            self._take_request(
+                packet, limits, dht_key, dht_key, lambda a: send(relay_key, dht_key, a, now), now
+            )
+        elif packet[0] == 0x1A:
+            self._take_handshake(packet, None, relay_key, now)
+        else:
+            self.drops["crypto_relay_kind"] += 1
+
+    # Handshakes
+
+    def _take_request(
+        self,
+        packet: bytes,
+        limits: CookieLimits,
+        source: bytes,
+        expected_key: PublicKey | None,
+        answer: Answer,
+        now: float,
+    ) -> None:
+        request = CookieRequest.decode(packet)
+        sender = request.sender
+        if expected_key is not None and sender != expected_key:
+            self.drops["crypto_cookie_sender"] += 1  # the relay says another
+            return
+        shared = self._dht_keys.known(sender)
+        if shared is None:
+            empty = limits.may_compute(source, now)
+            if empty:
+                self.drops[f"crypto_cookie_limit:{empty}"] += 1
+                return
+            shared = self._dht_keys.get(sender)
+            if shared is None:
+                self.drops["crypto_weak_key"] += 1
+                return
+        try:
+            body = CookieRequestBody.open(shared, request.nonce, request.sealed)
+        except WireError:
+            self.drops["crypto_cookie_box"] += 1
+            return
+        empty = limits.may_answer(source, sender, sender in self._by_dht_key, now)
+        if empty:
+            self.drops[f"crypto_cookie_limit:{empty}"] += 1
+            return
+        cookie = self._cookies.bake(body.real_key, sender, now)
+        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
+        sealed = CookieResponseBody(cookie, body.echo).seal(shared, nonce)
+        answer(CookieResponse(nonce, sealed).encode())
+
+    def _take_response(
+        self, packet: bytes, sessions: tuple[Session, ...], source: Endpoint | None, now: float
+    ) -> None:
+        response = CookieResponse.decode(packet)
+        for session in sessions:
+            if session.state is not State.COOKIE_REQUESTING:
+                continue
+            shared = self._dht_keys.get(session.dht_key)
+            if shared is None:
+                continue
+            try:
+                body = CookieResponseBody.open(shared, response.nonce, response.sealed)
+            except WireError:
+                continue
+            if not crypto.equal(body.echo, session.echo) or not session.move(Event.COOKIE):
+                continue
+            if session.sends == 1:
+                session.sending.learn_rtt(max(now - session.started_at, 1e-4))
+            self._heard(session, source, now)
+            session.begin(self._handshake_for(session, body.cookie, now), now)
+            self._plan(session)
+            return
+        self.drops["crypto_cookie_response"] += 1
+
+    def _handshake_for(self, session: Session, cookie: bytes, now: float) -> bytes:
+        body = CryptoHandshakeBody(
+            session.base_nonce,
+            session.keys.public,
+            crypto.sha512(cookie),
+            self._cookies.bake(session.real_key, session.dht_key, now),
+        )
+        shared = self._real_keys.get(session.real_key)
+        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
+        sealed = body.seal(shared, nonce) if shared is not None else bytes(248)
+        return CryptoHandshake(cookie, nonce, sealed).encode()
+
+    def _take_handshake(
+        self, packet: bytes, source: Endpoint | None, relay_key: PublicKey | None, now: float
+    ) -> None:
+        handshake = CryptoHandshake.decode(packet)
+        cookie = self._cookies.read(handshake.cookie, now)
+        if isinstance(cookie, str):
+            self.drops[cookie] += 1
+            return
+        shared = self._real_keys.get(cookie.real_key)
+        if shared is None:
+            self.drops["crypto_weak_key"] += 1
+            return
+        try:
+            body = CryptoHandshakeBody.open(shared, handshake.nonce, handshake.sealed)
+        except WireError:
+            self.drops["crypto_handshake_box"] += 1
+            return
+        if not crypto.equal(body.cookie_hash, crypto.sha512(handshake.cookie)):
+            self.drops["crypto_cookie_hash"] += 1
+            return
+        if body.session_key in LOW_ORDER:
+            self.drops["crypto_weak_key"] += 1
+            return
+        session = self._session_for(cookie, body, source, now)
+        if session is None:
+            return
+        began = session.state is State.COOKIE_REQUESTING
+        session.agree(body.session_key, body.base_nonce, cookie.baked_ms)
+        session.move(Event.HANDSHAKE)
+        session.from_relay = relay_key
+        self._heard(session, source, now)
+        if began:
+            session.begin(self._handshake_for(session, body.cookie, now), now)
+        if session.state is State.NOT_CONFIRMED:
+            session.tell(now)
+            self._plan(session)
+
+    def _session_for(
+        self, cookie: Cookie, body: CryptoHandshakeBody, source: Endpoint | None, now: float
+    ) -> Session | None:
+        """Returns the session that takes a valid handshake, perhaps a new one; None if none does.
+
+        A handshake with another session key ends the session there is, but only if its cookie is
+        younger than the one by which that session came: whoever replays old handshakes ends none.
+        """
+        real_key, dht_key = cookie.real_key, cookie.dht_key
+        session = self._sessions.get(real_key)
+        if session is not None and session.peer_session_key:
+            if session.peer_session_key == body.session_key:
+                self.drops["crypto_handshake_again"] += 1
+                if session.state is State.ESTABLISHED:
+                    session.remind(now)
+                return None
+            if cookie.baked_ms <= session.cookie_ms:
+                self.drops["crypto_handshake_old"] += 1
+                return None
+        if session is not None and (session.peer_session_key or session.dht_key != dht_key):
+            self._remove(session)
+            self._listener.session_down(real_key, now)
+            if session.dht_key != dht_key:
+                self._listener.new_dht_key(real_key, dht_key, now)
+            session = self._sessions.get(real_key)
+        if session is None:
+            if not self._listener.accepts(real_key, dht_key, source, now):
+                self.drops["crypto_refused"] += 1
+                return None
+            session = self._sessions.get(real_key) or self._add(real_key, dht_key, now)
+        if session is not None and (session.dht_key != dht_key or session.peer_session_key):
+            return None  # the listener has done otherwise meanwhile
+        return session
+
+    # Data
+
+    def _take_data(
+        self,
+        packet: bytes,
+        sessions: tuple[Session, ...],
+        source: Endpoint | None,
+        now: float,
+    ) -> None:
+        if not MIN_DATA_SIZE <= len(packet) <= MAX_CRYPTO_SIZE:
+            raise WireError("CryptoData", f"has {len(packet)} bytes, not 28-1400")
+        for session in sessions:
+            plain = session.open(packet)
+            if plain is not None:
+                break
+        else:
+            self.drops["crypto_data_box" if sessions else "crypto_data_unknown"] += 1
+            return
+        reason = session.receive(packet, plain, now)
+        if session.state is State.DEAD:
+            self._ended(session, now)
+            return
+        if reason:
+            self.drops[reason] += 1
+        elif source is not None:
+            session.heard_directly(source, now)
+        if session.receiving.held_bytes != session.held_counted and not self._count_held(session):
+            self._free_memory(now)
+        if session.due() < session.planned:
+            self._plan(session)
+
+    def _count_held(self, session: Session) -> bool:
+        more = session.receiving.held_bytes - session.held_counted
+        session.held_counted += more
+        return self._memory.hold(more)
+
+    def _free_memory(self, now: float) -> None:
+        """Ends the session that holds most; what it holds the peer has let go of already."""
+        worst = max(self._sessions.values(), key=lambda one: one.receiving.held_bytes)
+        self.drops["crypto_memory"] += 1
+        worst.send_plain(KILL, now)
+        worst.move(Event.CLOSED)
+        self._ended(worst, now)
+
+    def _heard(self, session: Session, source: Endpoint | None, now: float) -> None:
+        """A valid handshake or cookie came from there."""
+        if source is None:
+            return
+        before = session.path.all()
+        session.path.heard(source, now)
+        self._index(session, before)
+        session.heard_directly(source, now)
+
+    # Commands
+
+    def open(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
+        """Begins a session unless there is one; with another DHT key the old one is killed.
+
+        The listener hears `session_down` of a session that was up and is killed so.
+        """
+        session = self._sessions.get(real_key)
+        if session is not None:
+            if session.dht_key == dht_key:
+                return
+            self._kill(session, now)
+            if session.was_up:
+                self._listener.session_down(real_key, now)
+            if real_key in self._sessions:
+                return
+        shared = self._dht_keys.get(dht_key)
+        if shared is None or self._real_keys.get(real_key) is None:
+            self.drops["crypto_weak_key"] += 1
+            return
+        session = self._add(real_key, dht_key, now)
+        if session is None:
+            return
+        session.echo = self._entropy.bytes(8)
+        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
+        body = CookieRequestBody(self._real.public, _ZEROS, session.echo)
+        request = CookieRequest(self._dht.public, nonce, body.seal(shared, nonce))
+        session.begin(request.encode(), now)
+        self._plan(session)
+
+    def close(self, real_key: PublicKey, now: float) -> None:
+        """Ends a session, and tells the peer so; `session_down` is not called."""
+        session = self._sessions.get(real_key)
+        if session is not None:
+            self._kill(session, now)
+
+    def set_endpoint(self, real_key: PublicKey, endpoint: Endpoint, now: float) -> None:
+        """Takes a direct address that the DHT found; one of each family is kept."""
+        session = self._sessions.get(real_key)
+        if session is None:
+            return
+        before = session.path.all()
+        if not session.path.hint(endpoint, now):
+            return
+        self._index(session, before)
+        if session.temp_packet:
+            self._ways.send_udp(endpoint, session.temp_packet)  # do not wait for the next second
+        elif session.state is State.ESTABLISHED and not session.direct:
+            session.tell(now)
+
+    def send(self, real_key: PublicKey, data: bytes, now: float) -> int | None:
+        """Sends lossless data, id byte (16-191) first, at most 1,373 bytes.
+
+        Returns its number, which `acknowledged` tells of; None: no session, or its window is full.
+        """
+        if not 1 <= len(data) <= MAX_DATA_SIZE or not FIRST_LOSSLESS <= data[0] <= LAST_LOSSLESS:
+            raise ValueError(f"{len(data)} bytes with id {data[:1].hex()} are not lossless data")
+        session = self._sessions.get(real_key)
+        if session is None or session.state is not State.ESTABLISHED:
+            return None
+        number = session.send(data, now)
+        if session.due() < session.planned:
+            self._plan(session)
+        return number
+
+    def send_lossy(self, real_key: PublicKey, data: bytes, now: float) -> bool:
+        """Sends data, id byte (192-254) first, that may be lost; False: it cannot be sent."""
+        if not 1 <= len(data) <= MAX_DATA_SIZE or not FIRST_LOSSY <= data[0] <= LAST_LOSSY:
+            raise ValueError(f"{len(data)} bytes with id {data[:1].hex()} are not lossy data")
+        session = self._sessions.get(real_key)
+        if session is None or session.state is not State.ESTABLISHED:
+            return False
+        return session.send_plain(data, now)
+
+    def room(self, real_key: PublicKey) -> int:
+        """Returns how many packets of bulk data are wanted now; 16 slots are kept for the rest.
+
+        When it has become more, `acknowledged` is called.
+        """
+        session = self._sessions.get(real_key)
+        if session is None or session.state is not State.ESTABLISHED:
+            return 0
+        return max(0, min(session.room(), WINDOW - FREE_SLOTS - session.sending.span()))
+
+    def status(self, real_key: PublicKey) -> SessionStatus | None:
+        """Returns what can be said of a session, or None if there is none."""
+        session = self._sessions.get(real_key)
+        return None if session is None else session.status()
+
+    # Time
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        for real_key in self._timers.expired(now):
+            session = self._sessions.get(real_key)
+            if session is None:
+                continue
+            session.planned = NEVER
+            session.handle_timer(now)
+            if session.state is State.DEAD:
+                self._ended(session, now)
+            elif self._sessions.get(real_key) is session:
+                self._plan(session)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer is wanted next."""
+        return self._timers.next()
+
+    def _plan(self, session: Session) -> None:
+        due = session.due()
+        if due != NEVER and self._sessions.get(session.real_key) is session:
+            session.planned = due
+            self._timers.set(session.real_key, due)
+
+    # The table
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def _add(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> Session | None:
+        if len(self._sessions) >= MAX_SESSIONS:
+            self.drops["crypto_sessions_full"] += 1
+            return None
+        session = Session(
+            real_key,
+            dht_key,
+            KeyPair.generate(self._entropy),
+            Nonce(self._entropy.bytes(NONCE_SIZE)),
+            self._rates(now, self._entropy.below(8)),
+            self._ways,
+            self._listener,
+            self.drops,
+        )
+        self._sessions[real_key] = session
+        self._by_dht_key[dht_key] = (*self._by_dht_key.get(dht_key, ()), session)
+        return session
+
+    def _index(self, session: Session, before: list[Endpoint]) -> None:
+        """Follows a change of the session's addresses."""
+        now_at = session.path.all()
+        for endpoint in before:
+            if endpoint not in now_at:
+                _take_out(self._by_endpoint, endpoint, session)
+        for endpoint in now_at:
+            others = self._by_endpoint.get(endpoint, ())
+            if session not in others:
+                self._by_endpoint[endpoint] = (session, *others)[:MAX_AT_ENDPOINT]
+
+    def _kill(self, session: Session, now: float) -> None:
+        if session.state is State.ESTABLISHED:
+            session.send_plain(KILL, now)
+        session.move(Event.CLOSED)
+        self._remove(session)
+
+    def _ended(self, session: Session, now: float) -> None:
+        if self._sessions.get(session.real_key) is session:
+            self._remove(session)
+            self._listener.session_down(session.real_key, now)
+
+    def _remove(self, session: Session) -> None:
+        session.state = State.DEAD
+        del self._sessions[session.real_key]
+        self._timers.stop(session.real_key)
+        self._memory.hold(-session.held_counted)
+        _take_out(self._by_dht_key, session.dht_key, session)
+        for endpoint in session.path.all():
+            _take_out(self._by_endpoint, endpoint, session)
+
+
+def _take_out(table: dict, key: bytes, session: Session) -> None:  # type: ignore[type-arg]
+    left = tuple(one for one in table.get(key, ()) if one is not session)
+    if left:
+        table[key] = left
+    else:
+        table.pop(key, None)
