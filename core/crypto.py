@@ -8,7 +8,7 @@ bindings at import, and these take over where it does not give the same bytes.
 import hashlib
 import hmac
 import mmap
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple, NewType
 
 import nacl.bindings
@@ -385,7 +385,9 @@ class SharedKeys:
     default would miss each time (46 us instead of 13 per request; `tests.bench --keys 100000`).
     """
 
-    __slots__ = ("_half", "_old", "_secret", "_young", "banned", "deferring", "hits", "misses")
+    __slots__ = (
+        "_half", "_old", "_secret", "_young", "banned", "deferring", "hits", "missed", "misses"
+    )  # fmt: skip
 
     def __init__(self, secret: SecretKey, capacity: int = 250_000) -> None:
         self._secret = secret
@@ -396,6 +398,8 @@ class SharedKeys:
         """Keys that are never at hand (`core.bans`)."""
         self.deferring = False
         """Whether `sender` leaves new keys for later: set while a batch of datagrams is handled."""
+        self.missed = b""
+        """The public key for which `sender` raised KeyMiss last."""
         self.hits = 0
         """How often a key was at hand."""
         self.misses = 0
@@ -415,8 +419,26 @@ class SharedKeys:
         if public in self.banned:
             raise KeyBanned
         if self.deferring and public not in self._old and public not in LOW_ORDER:
+            self.missed = public
             raise KeyMiss
         return self.get(public)
+
+    def compute(self, publics: Iterable[bytes]) -> int:
+        """Computes the combined keys of senders who wait for theirs; returns how many were new.
+
+        All before the first of their packets is opened: what takes 31 us of curve arithmetic
+        leaves little of anything else in the processor's nearest caches.
+        """
+        agree, secret = _agree, self._secret.reveal()
+        before = self.misses
+        for public in publics:
+            if public in self._young or public in self._old or public in self.banned:
+                continue
+            shared = agree(secret, public)
+            if shared is not None:
+                self.misses += 1
+                self._keep(public, shared)
+        return self.misses - before
 
     def get(self, public: bytes) -> SharedKey | None:
         """Returns the combined key with `public`, or None for one of low order or a banned one."""
@@ -434,11 +456,14 @@ class SharedKeys:
                 return None
         else:
             self.hits += 1
+        self._keep(public, shared)
+        return shared
+
+    def _keep(self, public: bytes, shared: SharedKey) -> None:
         if len(self._young) >= self._half:
             self._old = self._young
             self._young = {}
         self._young[public] = shared
-        return shared
 
     def forget(self, public: bytes) -> None:
         """Lets go of one key."""

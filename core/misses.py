@@ -12,8 +12,10 @@ from core.endpoint import Endpoint, prefix_of
 CAPACITY = 4096  # 0.13 s of multiplications at 31 us each
 SHARE = 64  # for one /24 or /64
 
-Waiting = tuple[int, Endpoint, bytes]
-"""One datagram as it came: index of its socket, source, bytes."""
+
+Waiting = tuple[int, Endpoint, bytes, bytes, bytes]
+"""One datagram as it came: index of its socket, source, bytes; then the public key whose combined
+key it waits for, and the prefix that it is counted under."""
 
 
 class Misses:
@@ -34,10 +36,11 @@ class Misses:
         self._queue: deque[Waiting] = deque()
         self._taken: dict[bytes, int] = {}  # places by prefix; none without a place
 
-    def put(self, socket: int, source: Endpoint, packet: bytes) -> bool:
+    def put(self, socket: int, source: Endpoint, packet: bytes, key: bytes) -> bool:
         """Keeps a datagram; False (and counted) if there is no place for it."""
         prefix = prefix_of(source)
-        taken = self._taken.get(prefix, 0)
+        places = self._taken
+        taken = places.get(prefix, 0)
         if taken >= self.share:
             self._drops["new_key:prefix"] += 1
             return False
@@ -45,8 +48,8 @@ class Misses:
         if len(queue) >= self.capacity:
             self._drops["new_key:all"] += 1
             return False
-        self._taken[prefix] = taken + 1
-        queue.append((socket, source, packet))
+        places[prefix] = taken + 1
+        queue.append((socket, source, packet, key, prefix))
         return True
 
     def fullest(self) -> int:
@@ -55,18 +58,15 @@ class Misses:
 
     def take(self, count: int) -> list[Waiting]:
         """Returns up to `count` datagrams, oldest first, and forgets them."""
-        queue = self._queue
-        taken = self._taken
-        rows: list[Waiting] = []
-        while queue and len(rows) < count:
-            row = queue.popleft()
-            rows.append(row)
-            prefix = prefix_of(row[1])
-            left = taken[prefix] - 1
+        next_row = self._queue.popleft
+        places = self._taken
+        rows = [next_row() for _ in range(min(count, len(self._queue)))]
+        for _, _, _, _, prefix in rows:
+            left = places[prefix] - 1
             if left:
-                taken[prefix] = left
+                places[prefix] = left
             else:
-                del taken[prefix]
+                del places[prefix]
         return rows
 
     def __len__(self) -> int:

@@ -27,7 +27,7 @@ _MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody wa
 
 BATCH_WIDTHS = 7  # core.link.mmsg: a batch has 64 datagrams at most, a number of 7 bits
 
-_socket_of = itemgetter(0)  # of a row of `Misses`
+_socket_of, _key_of = itemgetter(0), itemgetter(3)  # of a row of `Misses`
 
 Handler = Callable[[bytes, Endpoint, float], None]
 Bug = Callable[[str, int, float], None]
@@ -155,7 +155,7 @@ class Datagrams:
             try:
                 handlers[packet[0]](packet, source, now)
             except KeyMiss:
-                self.misses.put(socket, source, packet)
+                self.misses.put(socket, source, packet, self._keys.missed)
             except KeyBanned:
                 out.drops["banned:key"] += 1
             except WireError as error:
@@ -171,8 +171,13 @@ class Datagrams:
         """Computes keys of some new senders and answers them; returns whether more wait."""
         count = _MISSES_WHEN_BUSY if self._full else _MISSES_A_TURN
         self._full = False
-        for socket, rows in groupby(self.misses.take(count), key=_socket_of):
-            _, sources, packets = zip(*rows, strict=True)
+        keys = self._keys
+        waiting = self.misses.take(count)
+        computed = keys.compute(map(_key_of, waiting))
+        hits = keys.hits
+        for socket, rows in groupby(waiting, key=_socket_of):
+            _, sources, packets, _, _ = zip(*rows, strict=True)
             self._run(self._handlers, packets, sources, socket, now, deferring=False)
+        keys.hits = max(hits, keys.hits - computed)  # who waited for a key did not have it at hand
         self._say_in_hand(0)
         return bool(self.misses)

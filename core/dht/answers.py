@@ -76,6 +76,8 @@ class Answers:
 
     def _consider(self, key: bytes, source: Endpoint, now: float) -> None:
         """Proposes the sender to dht.0 if it is new and its bucket has room."""
+        if now < self._proposals.closed_until:
+            return
         snapshot = self._snapshot
         row = snapshot.rows.get(key)
         # A node that is here with another address is worth a check whatever its bucket's state.

@@ -12,7 +12,7 @@ class Proposals:
     gets the next soon: it may ask us no more often than its own timings have it.
     """
 
-    __slots__ = ("_left", "_old", "_period_end", "_turn", "_young")
+    __slots__ = ("_left", "_old", "_period_end", "_turn", "_young", "closed_until")
 
     def __init__(self) -> None:
         self._young: set[bytes] = set()  # at most 32 keys in 2 s for 5 s: 96
@@ -20,6 +20,8 @@ class Proposals:
         self._turn = float("-inf")
         self._period_end = float("-inf")
         self._left = 0
+        self.closed_until = float("-inf")
+        """Before this nobody is admitted: all others need not be looked at."""
 
     def admit(self, key: bytes, now: float) -> bool:
         """Tells whether this node may be proposed now, and remembers that it was."""
@@ -35,6 +37,8 @@ class Proposals:
         if self._left == 0:
             return False
         self._left -= 1
+        if self._left == 0:
+            self.closed_until = min(self._period_end, self._turn)
         self._young.add(key)
         return True
 

@@ -55,7 +55,8 @@ def test_waiting_datagrams_of_new_senders_follow() -> None:
     misses.capacity, misses.share = 3, 2
     ends = [from_text(f"192.0.2.{n}", 1) for n in (1, 2, 3)]
     ends += [from_text(f"198.51.100.{n}", 1) for n in (1, 2)]
-    assert [misses.put(0, end, b"x") for end in ends] == [True, True, False, True, False]
+    kept = [misses.put(0, end, b"x", bytes(32)) for end in ends]
+    assert kept == [True, True, False, True, False]
     assert drops == {"new_key:prefix": 1, "new_key:all": 1}
     assert misses.fullest() == 2
 

@@ -192,6 +192,24 @@ def test_a_sender_s_new_key_waits_while_deferring_and_is_then_computed() -> None
     assert cache.misses == 4
 
 
+def test_the_keys_of_those_who_wait_are_computed_together_and_each_once() -> None:
+    entropy = SeededEntropy(6)
+    secret = KeyPair.generate(entropy).secret
+    cache = SharedKeys(secret, capacity=8)
+    known, banned, *new = (KeyPair.generate(entropy).public for _ in range(8))
+    cache.get(known)
+    cache.banned = {banned}
+    low = min(crypto.LOW_ORDER)
+    assert cache.compute([new[0], known, new[1], banned, new[0], low, *new[2:]]) == 6
+    assert (cache.misses, cache.hits) == (7, 0)
+    assert cache.known(banned) is None
+    assert cache.known(low) is None
+    assert len(cache) == 7  # the older ones are in the other generation
+    for public in (known, *new):
+        assert cache.known(public) == crypto.precompute(secret, public)
+    assert cache.compute(new) == 0
+
+
 def test_entropy_hands_out_each_byte_once_and_never_twice_after_a_fork() -> None:
     source = SystemEntropy()
     seen = {source.bytes(24) for _ in range(5000)}

@@ -1,5 +1,7 @@
 """Which of the nodes that ask us a shard proposes to dht.0, and how often."""
 
+import random
+
 from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES, REPEAT_S, Proposals
 
 
@@ -27,3 +29,16 @@ def test_a_flood_of_keys_is_proposed_at_a_bounded_pace_and_forgotten() -> None:
         assert admitted == MAX_CANDIDATES
     kept = len(proposals._young) + len(proposals._old)
     assert kept <= 2 * MAX_CANDIDATES * (1 + REPEAT_S / CANDIDATE_INTERVAL_S)
+
+
+def test_whoever_is_not_looked_at_while_it_is_closed_would_not_have_been_admitted() -> None:
+    chance = random.Random(3)
+    asked, passed_over = Proposals(), Proposals()
+    now, closed = 100.0, 0
+    for _ in range(20_000):
+        now += chance.choice((0.0, 0.001, 0.02))
+        key = _key(chance.randrange(300))
+        is_closed = now < passed_over.closed_until
+        closed += is_closed
+        assert asked.admit(key, now) == (not is_closed and passed_over.admit(key, now))
+    assert 2000 < closed < 18_000

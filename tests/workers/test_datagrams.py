@@ -28,6 +28,7 @@ class Opener:
         self.out = out
         self.keys = keys
         self.calls: list[bytes] = []
+        self.computed: list[int] = []  # how many keys had been computed at each call
         self.in_hand: list[int] = []
         self.look: InHand | None = None
         self.handlers: list[Handler | None] = [None] * 256
@@ -42,6 +43,7 @@ class Opener:
         if word == b"bug":
             raise ZeroDivisionError
         self.keys.sender(packet[1:33])
+        self.computed.append(self.keys.misses)
         self.calls.append(word)
         self.out.send(source, packet)
 
@@ -160,6 +162,30 @@ def test_new_keys_get_less_time_after_full_batches_and_one_prefix_its_share_alon
     assert len(stage.module.calls) == 32  # 4 of them
     stage.datagrams.serve_misses(1.0)
     assert len(stage.module.calls) == 48  # 16, for this time no batch was full
+
+
+def test_keys_are_computed_before_the_packets_that_wait_for_them_and_are_no_hits(
+    stage: Stage,
+) -> None:
+    for number in range(3):
+        stage.send(b"new", b"again", key=stage.new[number])
+    stage.send(b"known")
+    stage.read()
+    assert (stage.keys.misses, stage.keys.hits) == (1, 1)
+    stage.datagrams.serve_misses(1.0)
+    assert stage.module.computed == [1, *[4] * 6]
+    assert (stage.keys.misses, stage.keys.hits) == (4, 4)  # who asked twice found the key
+
+
+def test_a_key_that_is_banned_while_it_is_waited_for_is_not_computed(stage: Stage) -> None:
+    stage.send(b"new", key=stage.new[0])
+    stage.send(b"other", key=stage.new[1])
+    stage.read()
+    stage.keys.banned = {stage.new[0]}
+    stage.datagrams.serve_misses(1.0)
+    assert stage.module.calls == [b"other"]
+    assert stage.keys.misses == 2
+    assert stage.out.drops == {"banned:key": 1}
 
 
 def test_a_frame_of_the_broker_takes_the_same_way_and_is_counted_there(stage: Stage) -> None:
