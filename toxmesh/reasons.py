@@ -118,6 +118,8 @@ announce_size | noise | an announce of a wrong size
 announce_not_opened | noise | an announce that no key of ours opens
 announce_store_full | store | 100,000 announces nearer to our key are kept
 announce_torn | death | an announce that a worker was writing when it was killed
+group_torn | death | a group announce that a worker was writing when it was killed
+data_torn | death | a data announce that a worker was writing when it was killed
 group_announce | noise | no valid announce of a group peer
 group_budget | flood | 256 chats were opened from one source prefix
 group_chats_full | store | 10,000 chats are kept

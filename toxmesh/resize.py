@@ -275,12 +275,13 @@ class Resizes:
         return row.role != "dht" or known or now - row.spawned > _TABLE_S
 
     def _role(self, change: _Change) -> list[Child]:
-        """Returns the processes that have slots by the old table."""
+        """Returns the places that have slots by the old table. One whose process has died has its
+        part all the same: the successor will do it."""
         table = self._node.slots[change.order.role]
         return [
             row
             for row in self._node.children
-            if row.role == change.order.role and row.shard in table.shards and row.alive
+            if row.role == change.order.role and row.shard in table.shards
         ]
 
     def _givers(self, change: _Change) -> list[Child]:
@@ -345,7 +346,7 @@ class Resizes:
     def _hold(self, change: _Change, now: float) -> None:
         """Lets nobody send anything to the role."""
         change.phase, change.since = "holding", now
-        role = self._role(change)
+        role = [row for row in self._role(change) if row.alive]
         others = [row for row in self._node.children if row.state is State.UP]
         change.missing = {
             f"{row.name}>{one.name}" for row in others for one in role if one is not row

@@ -7,11 +7,9 @@ the broker's records. Whatever fails before the old one was told to stop changes
 """
 
 import logging
-import os
 import socket
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from core.asking import BUSY, NOT_FOUND, REFUSED
@@ -190,7 +188,7 @@ class Swaps:
             row.move("ready")
             self._node.event("worker", {"name": row.name, "pid": row.pid, "what": "successor"})
             if swap.old_done:
-                self._tell_fresh(swap, {}, (), now)
+                self._tell_fresh(swap, {}, now)
             elif row.role == "broker":
                 self._move(swap, "pausing", now)
                 self._node.tell(swap.old, "hold", {"name": [row.role, row.shard]})
@@ -213,7 +211,7 @@ class Swaps:
             self._node.keep_nodes(note.body)
             row.move("stopped")
             swap.old_done = True
-            self._tell_fresh(swap, {"nodes": note.body.get("nodes", [])}, note.descriptors, now)
+            self._tell_fresh(swap, {"nodes": note.body.get("nodes", [])}, now)
         else:
             return False
         return True
@@ -250,16 +248,11 @@ class Swaps:
         for end in ends:
             end.close()
 
-    def _tell_fresh(
-        self, swap: _Swap, body: dict[str, Any], descriptors: tuple[int, ...], now: float
-    ) -> None:
+    def _tell_fresh(self, swap: _Swap, body: dict[str, Any], now: float) -> None:
         """Lets the new process take over what the old one has left."""
         if not swap.told:
             swap.told = True
-            self._node.tell(swap.fresh, "take over", body, descriptors)
-        for descriptor in descriptors:
-            with suppress(OSError):
-                os.close(descriptor)
+            self._node.tell(swap.fresh, "take over", body)
         if swap.phase != "taking":
             self._move(swap, "taking", now)
         self._finish_if_done(swap)
@@ -301,7 +294,7 @@ class Swaps:
             self._give_up(f"{row.name} ended by itself meanwhile")
             return False  # its place is filled as after any death
         swap.old_done = True
-        self._tell_fresh(swap, {}, (), now)
+        self._tell_fresh(swap, {}, now)
         return True
 
     def _give_up(self, reason: str) -> None:

@@ -9,7 +9,6 @@ ten seconds end the worker.
 
 import contextlib
 import logging
-import os
 import select
 import time
 import traceback
@@ -45,6 +44,7 @@ _ACK_FRAMES = 2  # acknowledged together: half the messages, and the credit stil
 _ACK_S = 0.02  # how long the last one may stay unacknowledged
 _WITHHOLD_S = 0.25  # how long a worker that is behind may make this one take less in
 _STOP_S = 0.7  # how long a worker that stops may take for what it has in hand
+_LISTEN_MS = 50  # how long one that has handed over sleeps; then its last word may have room
 _NODES_FIRST_S = 5.0  # a dht.0 that dies young has a successor that knows its nodes
 _NODES_INTERVAL_S = 60.0
 _BUGS = 10  # HOUSE: ten in ten seconds end the worker
@@ -165,6 +165,8 @@ class Host:
 
     def _turn(self, patience: float = 0.0) -> bool:
         """Waits up to `patience` seconds and does one turn; returns whether there is more to do."""
+        if self._stopped and self._hands_over:
+            return self._wait_for_end()
         self._wait(patience)
         now = time.monotonic()
         datagrams = self.datagrams
@@ -201,6 +203,15 @@ class Host:
         if self._stop_by is not None and not self._stopped:
             self._stop(now, count == 0 and not datagrams.misses)
         return more or bool(own)
+
+    def _wait_for_end(self) -> bool:
+        """Touches nothing more, since its successor goes on in the memory that it had."""
+        ready = select.poll()
+        ready.register(self._channel.fileno(), select.POLLIN)
+        ready.poll(_LISTEN_MS)
+        self._channel.flush()
+        self._hear()
+        return False
 
     def _wait(self, seconds: float) -> None:
         """Waits for datagrams, frames or the supervisor; epoll counts in milliseconds, rounded up.
@@ -390,17 +401,12 @@ class Host:
             self._asked.hear(note, time.monotonic())
 
     def _take_over(self, note: Note) -> None:
-        """Begins with what the predecessor has left."""
+        """Begins with what the predecessor has said at its end; the rest stands in memory."""
         now = time.monotonic()
         self.out.begin(-1)
         rows = tuple((bytes(row[0]), bytes(row[1])) for row in note.body.get("nodes", ()))
         if rows:
             self._guard("message", 0, self.module.handle_message, Bootstrap(rows), now)
-        take = self._optional("take_over")
-        for descriptor in note.descriptors:
-            state = handover.take(descriptor)
-            if take is not None and state is not None:
-                self._guard("state", 0, take, state, now)
         self._channel.send("taken", {})
 
     def _connect(self, topology: child.Topology) -> None:
@@ -498,13 +504,7 @@ class Host:
         self.out.flush()
         body = self._counters()
         body["nodes"] = self._nodes_to_save()
-        leave = self._optional("hand_over") if self._hands_over else None
-        if leave is None:
-            self._channel.send("stopped", body)
-            return
-        descriptor = handover.put(leave())
-        self._channel.send("stopped", body, (descriptor,))
-        os.close(descriptor)
+        self._channel.send("stopped", body)
 
 
 def main(name: str, create: Create) -> int:

@@ -1,7 +1,7 @@
-"""What a process that is replaced on purpose leaves to its successor: nothing is lost meanwhile.
+"""How a process is replaced, or keys go to another one, on purpose: nothing is lost meanwhile.
 
-The others first stop sending to it (`Holds`), it finishes what it has in hand, its state goes into
-memory that has no name (`put`), and the successor takes that up (`take`) before it is announced.
+The others first stop sending to it (`Holds`), and it finishes what it has in hand. State by key
+that becomes another's goes into memory that has no name (`put`), and that takes it up (`take`).
 """
 
 import os

@@ -1,19 +1,22 @@
 """Who announced themselves to this node: the announce entries of one shard."""
 
-import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 from core.endpoint import Endpoint
-from core.onion.announce_rows import ENTRY, SIZE, AnnounceRows, since_of, write_row
+from core.onion.lasting_rows import TIME, RowForm, Rows, time_at
 from core.onion.ordered import OrderedRows
 
 LIFE_S = 300  # c-toxcore onion_announce.h: ONION_ANNOUNCE_TIMEOUT
 DEFAULT_CAPACITY = 100_000  # a shard; the reference has 160 a node
 
-# An entry is one value of 235 or 247 bytes, kept in a row (`announce_rows`); `entry[SOURCE]` reads
-# a part.
+FORM = RowForm(b"announc1", "32sc177sc28sB", (235, 247))
+"""What follows key and time: data key; 8c, onion return, 86 (what data for the client begins with);
+source; size of the entry, which depends on the family of the source."""
+
+# An entry is one value of 235 or 247 bytes: what stands in its row from the time on;
+# `entry[SOURCE]` reads a part.
 DATA_KEY = slice(8, 40)  # what data for the client is boxed to
 HEAD = slice(40, 219)  # what data for the client begins with: 8c, onion return, 86
 ONION_RETURN = slice(41, 218)  # the way back to the client, sealed by the last hop
@@ -21,11 +24,13 @@ SOURCE = slice(219, None)  # Endpoint of the last hop
 _ONION_RESPONSE_3 = b"\x8c"
 _DATA_RESPONSE = b"\x86"
 _SOURCE_AT = 219
+_SIZE_AT = FORM.size_at
+_write_row = FORM.write
 
 
 def announced_at(entry: bytes) -> float:
     """Returns when the client of an entry announced itself last (monotonic seconds)."""
-    since: float = since_of(entry)[0]
+    since: float = time_at(entry)[0]
     return since
 
 
@@ -60,13 +65,13 @@ class AnnounceStore:
     )
 
     def __init__(
-        self, own_key: bytes, capacity: int = DEFAULT_CAPACITY, memory: mmap.mmap | None = None
+        self, own_key: bytes, capacity: int = DEFAULT_CAPACITY, rows: Rows | None = None
     ) -> None:
-        """`memory` (`announce_rows.size_for(capacity)` bytes) may have entries of a predecessor:
-        `restore` takes them up, before anything is stored."""
+        """`rows` may have entries of a predecessor: `restore` takes them up, before anything is
+        stored."""
         self._own = int.from_bytes(own_key, "big")
         self._capacity = capacity
-        self._rows = AnnounceRows(capacity, memory)
+        self._rows = Rows(FORM, capacity) if rows is None else rows
         self._memory = self._rows.memory
         self._number = 0  # of the last writing of a row
         self._places: OrderedDict[int, int] = OrderedDict()  # by distance, oldest announce first
@@ -75,11 +80,8 @@ class AnnounceStore:
         """Whether new keys are refused, because the node is drained."""
 
     def restore(self, now: float) -> int:
-        """Begins with what stands in the memory; returns how many rows of it were of no use.
-
-        Some 150 ms for 100,000 entries.
-        """
-        found, bad = self._rows.find(now, LIFE_S)
+        """Begins with what stands in the memory; returns how many rows of it were of no use."""
+        found, bad = self._rows.find(now - LIFE_S, now)
         places = self._places
         places.clear()
         own = self._own
@@ -89,7 +91,7 @@ class AnnounceStore:
             if older is not None:
                 self._rows.give_back(older)
             places[distance] = row.place
-            self._number = row.number
+            self._number = max(self._number, row.number)
         self._by_distance = OrderedRows(places)
         return bad
 
@@ -99,10 +101,10 @@ class AnnounceStore:
         if place is None:
             return None
         memory = self._memory
-        start = place + ENTRY
-        if now - since_of(memory, start)[0] >= LIFE_S:
+        start = place + TIME
+        if now - time_at(memory, start)[0] >= LIFE_S:
             return None
-        return memory[start : start + memory[place + SIZE]]
+        return memory[start : start + memory[place + _SIZE_AT]]
 
     def put(
         self, key: bytes, source: Endpoint, onion_return: bytes, data_key: bytes, now: float
@@ -127,7 +129,7 @@ class AnnounceStore:
             self._by_distance.add(distance)
             kept = Kept.NEW
         self._number = number = self._number + 1
-        write_row(
+        _write_row(
             self._memory,
             place,
             number,
@@ -149,7 +151,7 @@ class AnnounceStore:
         places = self._places
         while count < limit and places:
             distance = next(iter(places))
-            if now - since_of(self._memory, places[distance] + ENTRY)[0] < LIFE_S:
+            if now - time_at(self._memory, places[distance] + TIME)[0] < LIFE_S:
                 break
             self._forget(distance)
             count += 1
@@ -164,15 +166,22 @@ class AnnounceStore:
 
     def take_out(self, stays: Callable[[bytes], bool]) -> list[list[bytes]]:
         """Forgets the entries of all keys that do not stay, and returns key and entry of each, the
-        one announced longest ago first."""
+        one announced longest ago first. Until `wipe` a successor finds them as if they had stayed.
+        """
         own = self._own
         rows: list[list[bytes]] = []
         for distance, place in list(self._places.items()):
             key = (own ^ distance).to_bytes(32, "big")
             if not stays(key):
                 rows.append([key, self._read(place)])
-                self._forget(distance)
+                del self._places[distance]
+                self._by_distance.remove(distance)
+                self._rows.leave(place)
         return rows
+
+    def wipe(self) -> None:
+        """Lets no successor find what was taken out."""
+        self._rows.wipe()
 
     def put_in(self, rows: Iterable[Sequence[bytes]]) -> list[bytes]:
         """Stores what `take_out` returned elsewhere, unless what is here is newer; returns the keys
@@ -182,7 +191,7 @@ class AnnounceStore:
         for key, entry in rows:
             since = announced_at(entry)
             known = self._places.get(self._own ^ int.from_bytes(key, "big"))
-            if known is not None and since_of(self._memory, known + ENTRY)[0] >= since:
+            if known is not None and time_at(self._memory, known + TIME)[0] >= since:
                 continue
             source = Endpoint(entry[SOURCE])
             kept = self.put(key, source, entry[ONION_RETURN], entry[DATA_KEY], since)
@@ -227,11 +236,11 @@ class AnnounceStore:
 
     def _since(self, distance: int) -> float:
         """Returns when an entry that is stored was announced."""
-        return float(since_of(self._memory, self._places[distance] + ENTRY)[0])
+        return float(time_at(self._memory, self._places[distance] + TIME)[0])
 
     def _read(self, place: int) -> bytes:
-        start = place + ENTRY
-        return self._memory[start : start + self._memory[place + SIZE]]
+        start = place + TIME
+        return self._memory[start : start + self._memory[place + _SIZE_AT]]
 
     def _forget(self, distance: int) -> None:
         self._rows.give_back(self._places.pop(distance))

@@ -10,7 +10,7 @@ from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint, is_lan, pack_compact
 from core.messages import DataAsked
 from core.module import Context, ProtocolViolation
-from core.onion.data_store import MAX_DATA, DataStore
+from core.onion.data_store import MAX_DATA, MAX_LIFE_S, DataStore
 from core.onion.timed_auth import TimedAuth
 
 SEARCH_REQUEST = 0x93
@@ -20,7 +20,6 @@ REQUESTS = frozenset((SEARCH_REQUEST, RETRIEVE_REQUEST, STORE_REQUEST))
 MIN_REQUEST = 1 + 32 + 24 + 16 + 32 + 8  # with a data key and a ping id
 MAX_REQUEST = 1792  # c-toxcore forwarding.h: MAX_FORWARD_DATA_SIZE, what may come forwarded
 TOKEN_WINDOW_S = 60  # c-toxcore announce.c: DATA_SEARCH_TIMEOUT
-MAX_LIFE_S = 900  # c-toxcore announce.h: MAX_MAX_ANNOUNCEMENT_TIMEOUT
 MIN_LIFE_S = 10  # c-toxcore announce.h: MIN_MAX_ANNOUNCEMENT_TIMEOUT
 UPTIME_RATIO = 4  # c-toxcore announce.h: MAX_ANNOUNCEMENT_TIMEOUT_UPTIME_RATIO
 _STORE_HEAD = 32 + 4 + 1  # token, timeout, type

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from core.endpoint import Endpoint, prefix_of
+from core.onion.lasting_rows import CONTENT, RowForm, Rows
 
 LIFE_S = 30  # c-toxcore group_announce.c: GCA_ANNOUNCE_SAVE_TIMEOUT
 MAX_PEERS = 16  # c-toxcore group_announce.h: GCA_MAX_SAVED_ANNOUNCES_PER_GC
@@ -13,6 +14,15 @@ MAX_SENT = 4  # c-toxcore group_announce.h: GCA_MAX_SENT_ANNOUNCES
 MAX_ANNOUNCE = 104  # c-toxcore group_announce.h: GCA_ANNOUNCE_MAX_SIZE; key 32, flags 2, 19, 51
 DEFAULT_CAPACITY = 10_000  # chats a shard; without a bound in the reference
 DEFAULT_BUDGET = 256  # chats that may have been opened from one source prefix
+MOST = 100_000  # chats that an operator may allow
+
+FORM = RowForm(b"groups-1", f"8sB6x{MAX_ANNOUNCE}sB", range(34, MAX_ANNOUNCE + 1))
+"""A row is one announce of a peer, by chat id and with the time when it came. What follows: prefix
+that opened the chat; its size, 3 or 8; announce; its size."""
+_PREFIX_SIZE_AT = CONTENT + 8
+_ANNOUNCE_AT = CONTENT + 15
+_SIZE_AT = FORM.size_at
+_write_row = FORM.write
 
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2: what an IPv4 address in IPv6 begins with
 
@@ -50,7 +60,7 @@ class _Chat:
     def __init__(self, opened_from: bytes, since: float) -> None:
         self.opened_from = opened_from
         self.since = since
-        self.peers: dict[bytes, bytes] = {}  # peer key to whole announce
+        self.peers: dict[bytes, int] = {}  # peer key to place of its announce
 
 
 class GroupStore:
@@ -62,19 +72,59 @@ class GroupStore:
     chat goes 30 s after its last announce.
     """
 
-    __slots__ = ("_chats", "_opened", "budget", "capacity", "drops")
+    __slots__ = (
+        "_capacity",
+        "_chats",
+        "_memory",
+        "_number",
+        "_opened",
+        "_rows",
+        "budget",
+        "drops",
+    )
 
     def __init__(
         self,
         drops: Counter[str],
         capacity: int = DEFAULT_CAPACITY,
         budget: int = DEFAULT_BUDGET,
+        rows: Rows | None = None,
     ) -> None:
+        """`rows`, 16 a chat, may have announces of a predecessor: `restore` takes them up, before
+        anything is stored."""
         self.drops = drops
-        self.capacity = capacity
+        self._capacity = capacity
         self.budget = budget
+        self._rows = Rows(FORM, capacity * MAX_PEERS) if rows is None else rows
+        self._memory = self._rows.memory
+        self._number = 0  # of the last writing of a row
         self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # last announce, oldest first
         self._opened: Counter[bytes] = Counter()  # live chats by source prefix
+
+    def restore(self, now: float) -> int:
+        """Begins with what stands in the memory; returns how many rows of it were of no use.
+
+        Announces come in the order in which they were made, so this ends as the predecessor did.
+        """
+        found, bad = self._rows.find(float("-inf"), now)
+        for row in found:
+            chat = self._chats.get(row.key)
+            if chat is None:
+                chat = self._open(row.key, self._prefix(row.place), row.time)
+            start = row.place + _ANNOUNCE_AT
+            peer = self._memory[start : start + 32]
+            place = self._make_room(chat, peer)
+            if place is not None:
+                self._rows.give_back(place)
+            chat.peers[peer] = row.place
+            chat.since = row.time
+            self._chats.move_to_end(row.key)
+            self._number = max(self._number, row.number)
+        for chat_id in list(self._chats):
+            if not self._is_over(chat_id, now):
+                break
+            self._forget(chat_id)
+        return bad
 
     def put(self, chat_id: bytes, announce: bytes, source: Endpoint, now: float) -> bool:
         """Stores a valid announce; False (and counted) when the source's budget is spent."""
@@ -88,20 +138,62 @@ class GroupStore:
             if self._opened[prefix] >= self.budget:
                 self.drops["group_budget"] += 1
                 return False
-            if len(self._chats) >= self.capacity:
+            if len(self._chats) >= self._capacity:
                 self._forget(next(iter(self._chats)))
                 self.drops["group_chats_full"] += 1
-            chat = self._chats[chat_id] = _Chat(prefix, now)
-            self._opened[prefix] += 1
+            chat = self._open(chat_id, prefix, now)
         else:
             chat.since = now
             self._chats.move_to_end(chat_id)
-        peer = announce[:32]
-        chat.peers.pop(peer, None)
-        if len(chat.peers) >= MAX_PEERS:
-            del chat.peers[next(iter(chat.peers))]
-        chat.peers[peer] = announce
+        self._write(chat_id, chat, announce)
         return True
+
+    def _open(self, chat_id: bytes, prefix: bytes, now: float) -> _Chat:
+        chat = self._chats[chat_id] = _Chat(prefix, now)
+        self._opened[prefix] += 1
+        return chat
+
+    @staticmethod
+    def _make_room(chat: _Chat, peer: bytes) -> int | None:
+        """Takes out the announce that one of this peer replaces; returns its place, if any."""
+        place = chat.peers.pop(peer, None)
+        if place is None and len(chat.peers) >= MAX_PEERS:
+            place = chat.peers.pop(next(iter(chat.peers)))
+        return place
+
+    def _write(self, chat_id: bytes, chat: _Chat, announce: bytes) -> None:
+        """Stores an announce as the newest of a chat."""
+        peer = announce[:32]
+        place = self._make_room(chat, peer)
+        if place is None:
+            place = self._rows.take()
+        chat.peers[peer] = place
+        self._number = number = self._number + 1
+        prefix = chat.opened_from
+        _write_row(
+            self._memory,
+            place,
+            number,
+            chat_id,
+            chat.since,
+            prefix,
+            len(prefix),
+            announce,
+            len(announce),
+            number,
+        )
+
+    def _read(self, place: int) -> bytes:
+        """Returns the announce that stands in a row."""
+        start = place + _ANNOUNCE_AT
+        return self._memory[start : start + self._memory[place + _SIZE_AT]]
+
+    def _prefix(self, place: int) -> bytes:
+        start = place + CONTENT
+        return self._memory[start : start + self._memory[place + _PREFIX_SIZE_AT]]
+
+    def _is_over(self, chat_id: bytes, now: float) -> bool:
+        return now - self._chats[chat_id].since >= LIFE_S
 
     def newest(self, chat_id: bytes, asker: bytes, now: float) -> list[bytes]:
         """Returns the up to 4 newest announces of a chat, never those of the peer who asks.
@@ -112,9 +204,11 @@ class GroupStore:
         if chat is None or now - chat.since >= LIFE_S:
             return []
         found: list[bytes] = []
-        for peer in reversed(chat.peers):
+        memory = self._memory
+        for peer, place in reversed(chat.peers.items()):
             if peer != asker:
-                found.append(chat.peers[peer])
+                start = place + _ANNOUNCE_AT
+                found.append(memory[start : start + memory[place + _SIZE_AT]])
                 if len(found) == MAX_SENT:
                     break
         return found
@@ -135,48 +229,64 @@ class GroupStore:
         chat = self._chats.get(chat_id)
         if chat is None or now - chat.since >= LIFE_S:
             return None
-        return list(reversed(chat.peers.values()))
-
-    def rows(self) -> list[list[Any]]:
-        """Returns all chats as plain data for a successor, the one announced longest ago first."""
-        return [
-            [chat_id, chat.opened_from, chat.since, list(chat.peers.values())]
-            for chat_id, chat in self._chats.items()
-        ]
-
-    def restore(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Begins with the chats of a predecessor, of which there are no more than fit."""
-        for chat_id, opened_from, since, announces in rows:
-            chat = self._chats[chat_id] = _Chat(opened_from, since)
-            chat.peers = {announce[:32]: announce for announce in announces}
-            self._opened[opened_from] += 1
+        return [self._read(place) for place in reversed(chat.peers.values())]
 
     def take_out(self, stays: Callable[[bytes], bool]) -> list[list[Any]]:
-        """Forgets all chats that do not stay, and returns them as `rows` does."""
-        rows = [row for row in self.rows() if not stays(row[0])]
-        for row in rows:
-            self._forget(row[0])
+        """Forgets all chats that do not stay, and returns id, prefix that opened it, time of the
+        last announce and announces of each, the one announced longest ago first. Until `wipe` a
+        successor finds them as if they had stayed."""
+        rows: list[list[Any]] = []
+        for chat_id, chat in list(self._chats.items()):
+            if not stays(chat_id):
+                announces = [self._read(place) for place in chat.peers.values()]
+                rows.append([chat_id, chat.opened_from, chat.since, announces])
+                for place in self._drop(chat_id):
+                    self._rows.leave(place)
         return rows
+
+    def wipe(self) -> None:
+        """Lets no successor find what was taken out."""
+        self._rows.wipe()
 
     def put_in(self, rows: Iterable[Sequence[Any]]) -> None:
         """Keeps what `take_out` returned elsewhere, as far as there is room."""
-        missing = [row for row in rows if row[0] not in self._chats]
-        self.restore(missing[: max(0, self.capacity - len(self._chats))])
+        for chat_id, opened_from, since, announces in rows:
+            if chat_id not in self._chats and len(self._chats) < self._capacity:
+                chat = self._open(chat_id, opened_from, since)
+                for announce in announces:
+                    self._write(chat_id, chat, announce)
         self._chats = OrderedDict(sorted(self._chats.items(), key=lambda row: row[1].since))
+
+    @property
+    def capacity(self) -> int:
+        """How many chats there may be."""
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        """Sets it, to at most what there is memory for; what is too many goes by its time."""
+        self._capacity = min(value, self._rows.capacity // MAX_PEERS)
 
     def expire(self, now: float) -> None:
         """Forgets chats without an announce for 30 s; at most 64 a call, so that none is long."""
         for _ in range(64):
             chat_id = next(iter(self._chats), None)
-            if chat_id is None or now - self._chats[chat_id].since < LIFE_S:
+            if chat_id is None or not self._is_over(chat_id, now):
                 return
             self._forget(chat_id)
 
     def _forget(self, chat_id: bytes) -> None:
-        prefix = self._chats.pop(chat_id).opened_from
+        for place in self._drop(chat_id):
+            self._rows.give_back(place)
+
+    def _drop(self, chat_id: bytes) -> Iterable[int]:
+        """Takes a chat out of the index; returns the places of its announces."""
+        chat = self._chats.pop(chat_id)
+        prefix = chat.opened_from
         self._opened[prefix] -= 1
         if not self._opened[prefix]:
             del self._opened[prefix]
+        return chat.peers.values()
 
     def __len__(self) -> int:
         return len(self._chats)

@@ -19,8 +19,8 @@ from core.messages import (
     TableWanted,
 )
 from core.module import Context, ProtocolViolation
+from core.onion import announce_store, data_store, group_store
 from core.onion.announce import Announces
-from core.onion.announce_rows import size_for
 from core.onion.announce_store import DEFAULT_CAPACITY as ANNOUNCE_CAPACITY
 from core.onion.announce_store import AnnounceStore
 from core.onion.asked import OnionView
@@ -31,13 +31,13 @@ from core.onion.forwarding import Forwarding
 from core.onion.group_store import DEFAULT_CAPACITY as GROUP_CAPACITY
 from core.onion.group_store import GroupStore
 from core.onion.hops import OnionHops
+from core.onion.lasting_rows import Rows, divide
 from core.slots import SlotTable
 from core.wire import WireError
 
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
 _SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
 _TABLE_PATIENCE_S = 1.0  # between two requests for the node table
-_FORM = 1  # of the state that is handed over
 
 Handler = Callable[[bytes, Endpoint, float], None]
 
@@ -56,7 +56,15 @@ class OnionModule:
         self.out = context.out
         own = context.keys.public
         lasting = context.lasting
-        memory = None if lasting is None else lasting(size_for(announce_capacity))
+        rows: tuple[Rows | None, ...] = (None, None, None)
+        if lasting is not None:
+            chats = max(group_capacity, group_store.MOST)
+            rows = divide(
+                lasting,
+                (announce_store.FORM, announce_capacity),
+                (group_store.FORM, chats * group_store.MAX_PEERS),
+                (data_store.FORM, max(data_capacity, data_store.MOST)),
+            )
         self.shared = context.key_cache()  # one cache for all kinds
         self.nodes = NodeSnapshot(own)
         self.hops = OnionHops(context)
@@ -64,16 +72,17 @@ class OnionModule:
             context,
             self.shared,
             self.nodes,
-            AnnounceStore(own, announce_capacity, memory),
-            GroupStore(context.out.drops, group_capacity),
+            AnnounceStore(own, announce_capacity, rows[0]),
+            GroupStore(context.out.drops, group_capacity, rows=rows[1]),
         )
-        self.data = DataAnnounces(context, self.shared, self.nodes, DataStore(own, data_capacity))
+        self.data = DataAnnounces(
+            context, self.shared, self.nodes, DataStore(own, data_capacity, rows[2])
+        )
         self.forwarding = Forwarding(context, self.nodes, self.data)
         self._view = OnionView(self, context)
-        self._began = memory is None
+        self._began = lasting is None
         self._table: SlotTable | None = None  # as it was announced last
-        self._handed_over = False
-        self._restored = 0
+        self._restored = {"announces": 0, "group_chats": 0, "data_entries": 0}
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
         handlers: dict[int, Handler] = {
@@ -163,42 +172,36 @@ class OnionModule:
             self.out.tell_shard("dht", 0, TableWanted("onion", self.context.shard))
 
     def handle_topology(self, now: float) -> None:
-        """Takes up the announce entries that stand in the memory of this shard's place.
+        """Takes up what stands in the memory of this shard's place.
 
         Before that moment the process before this one may still write there; nothing is asked of
-        this one until then. Where keys have moved between shards, what their filters said counts no
-        more.
+        this one until then. Where keys have moved between shards, what is another's now is
+        forgotten, and what their filters said counts no more.
         """
         table, self._table = self._table, self.context.slots.get("onion")
-        if table is not None and table != self._table:
+        if table is not None and self._table is not None and table != self._table:
             self.announces.others.forget()
-        if self._began:
-            return
-        self._began = True
-        entries = self.announces.entries
-        bad = entries.restore(now)
-        if bad:
-            self.out.drops["announce_torn"] += bad
-        self._restored = len(entries)
+            self.share_out(self._table)
+            for store in (self.announces.entries, self.announces.groups, self.data.store):
+                store.wipe()
+        if not self._began:
+            self._began = True
+            self._restore(now)
 
-    def hand_over(self) -> dict[str, Any]:
-        """Returns what the successor does not find in memory; this module does nothing more."""
-        self._handed_over = True
-        return {
-            "form": _FORM,
-            "groups": self.announces.groups.rows(),
-            "data": self.data.store.rows(),
-        }
-
-    def take_over(self, state: dict[str, Any], now: float) -> None:
-        """Begins with what `hand_over` returned; times are the same in all processes of a host.
-
-        A state of another form is left alone: what is in it is announced again within minutes.
-        """
-        if state["form"] != _FORM:
-            return
-        self.announces.groups.restore(state["groups"])
-        self.data.store.restore(state["data"])
+    def _restore(self, now: float) -> None:
+        """Begins with what the process before this one has kept, and counts what was torn."""
+        drops, kept = self.out.drops, self._restored
+        entries, groups, data = self.announces.entries, self.announces.groups, self.data.store
+        for reason, bad in (
+            ("announce_torn", entries.restore(now)),
+            ("group_torn", groups.restore(now)),
+            ("data_torn", data.restore(now)),
+        ):
+            if bad:
+                drops[reason] += bad
+        kept["announces"] = len(entries)
+        kept["group_chats"] = len(groups)
+        kept["data_entries"] = len(data)
 
     def share_out(self, table: SlotTable) -> dict[str, Any]:
         """Leaves everything whose key is another shard's by a table, and forgets it."""
@@ -243,8 +246,6 @@ class OnionModule:
 
     def next_timer(self) -> float | None:
         """Returns when there is something to tell or to sweep: at once before the first time."""
-        if self._handed_over:
-            return None
         if self._next_sweep is None:
             return 0.0
         return min(self._next_sweep, self.announces.own_filter.next_timer())
@@ -257,9 +258,9 @@ class OnionModule:
         """Returns the sizes of what this shard keeps, for `ops`."""
         return {
             "announce_entries": len(self.announces.entries),
-            "announces_taken_over": self._restored,
             "group_chats": len(self.announces.groups),
             "data_entries": len(self.data.store),
+            **{f"{name}_taken_over": count for name, count in self._restored.items()},
             "shared_keys": len(self.shared),
             "shared_key_misses": self.shared.misses,
             "nodes": len(self.nodes.rows),

@@ -1,6 +1,5 @@
 """Equality that does not notice a fault proves nothing: these are noticed in 5,000 packets."""
 
-import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from core.misses import Misses
 from core.onion.announce_filters import OwnFilter
 from core.onion.announce_store import AnnounceStore
 from core.onion.group_store import GroupStore
+from core.onion.lasting_rows import Rows
 from core.onion.return_keys import ReturnKeys
 from core.onion.targets import Targets
 from core.onion.timed_auth import TimedAuth
@@ -128,9 +128,9 @@ def _store_keeps_all(patch: Patch) -> None:
     right = AnnounceStore.__init__
 
     def wrong(
-        self: AnnounceStore, own_key: bytes, capacity: int, memory: mmap.mmap | None
+        self: AnnounceStore, own_key: bytes, capacity: int, rows: Rows | None
     ) -> None:
-        right(self, own_key, capacity + 1, memory)
+        right(self, own_key, capacity + 1, rows)
 
     patch.setattr(AnnounceStore, "__init__", wrong)
 

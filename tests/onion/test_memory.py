@@ -6,9 +6,9 @@ import pytest
 
 from core.endpoint import from_text, with_port
 from core.entropy import SeededEntropy
-from core.onion.announce_rows import ROW
 from core.onion.announce_store import (
     DATA_KEY,
+    FORM,
     HEAD,
     ONION_RETURN,
     SOURCE,
@@ -34,7 +34,7 @@ def test_an_announce_entry_takes_at_most_600_bytes(host: str) -> None:
     finally:
         tracemalloc.stop()
     assert len(store) == COUNT
-    assert ROW + (after - before) / COUNT <= BAR  # rows are mapped, and not traced
+    assert FORM.row + (after - before) / COUNT <= BAR  # rows are mapped, and not traced
 
 
 def test_entries_that_are_refreshed_take_no_more() -> None:
@@ -53,7 +53,7 @@ def test_entries_that_are_refreshed_take_no_more() -> None:
     finally:
         tracemalloc.stop()
     assert len(store) == len(keys)
-    assert ROW + (after - before) / len(keys) <= BAR
+    assert FORM.row + (after - before) / len(keys) <= BAR
 
 
 @pytest.mark.parametrize("host", ["198.51.100.1", "2001:db8::1"])

@@ -318,3 +318,20 @@ def test_a_worker_that_stops_leaves_what_comes_to_its_successor(stage: Stage) ->
     stage.host._turn(0.02)
     assert stage.host.datagrams.packets == 0
     assert stage.lane.recv(100, socket.MSG_DONTWAIT) == b"\x00late"
+
+
+def test_a_worker_that_has_handed_over_touches_nothing_more_until_it_ends(stage: Stage) -> None:
+    stage.connect()
+    stage.until(lambda: stage.module.timers)
+    stage.host._note(Note("stop", {"hand_over": True}, ()))
+    stage.until(lambda: "stopped" in [note.name for note in stage.channel.receive()])
+    stage.module.timers.clear()
+    stage.module.next = 0.0  # a timer is due
+    stage.from_other.send(batch.MESSAGES, batch.rows([Candidate(b"late", b"")]))
+    asks(stage, b"\x00late")
+    for _ in range(3):
+        assert stage.host._turn() is False
+    assert (stage.module.timers, stage.module.heard) == ([], [])
+    assert stage.host.datagrams.packets == 0
+    stage.channel.send("exit", {})
+    stage.until(lambda: stage.host._exit == 0)
