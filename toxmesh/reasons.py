@@ -202,6 +202,27 @@ relay_reset | death | a relay worker began anew
 relay_frame_kind | bug | a frame between processes that is none of the relay's
 relay_message | bug | a message between processes that is none of the relay's
 relay_datagram | bug | a datagram to a relay worker, which should get none
+relay_client_address | noise | a relay at an address where none can be
+relay_client_closed:* | noise | a relay that we use broke a rule (greeting, size, box, kind, link)
+relay_client_connect_late | network | a relay that did not answer in 10 s
+relay_client_empty | noise | data of a peer with nothing in it
+relay_client_links_full | none | one more peer than the 240 that a relay connection has links for
+relay_client_lost | network | a relay connection that ended
+relay_client_pong_late | network | a relay that did not answer our ping in 10 s
+relay_client_proxy_bad | network | what the proxy said is neither HTTP nor SOCKS5
+relay_client_proxy_login | network | the proxy wants a login, or another one
+relay_client_proxy_refused | network | the proxy does not let us through to a relay
+relay_client_relays_full | none | one more relay than the 32 by which anybody may be reached
+relay_client_route_refused | none | a relay that gave no link to a peer
+relay_client_silent | none | nothing came back by a link for 10 s: another relay carries the data
+relay_client_stuck | network | a relay that takes nothing, while 512 control packets wait for it
+relay_client_swallows | noise | a relay lost what was sent to a peer that another relay reached
+relay_client_ties_full | none | one more relay than the six that may lead to a peer
+relay_client_unasked_forwarding | noise | a forwarding of a relay that was not asked for one
+relay_client_unasked_pong | noise | an answer of a relay to no ping of ours
+relay_client_unknown_link | none | something on a link that we have not, or have given up
+relay_client_unreachable | network | a relay that could not be connected to
+relay_client_weak_key | noise | a relay with a key of low order, or our own
 control_failed | bug | a request that the node failed over; its log has the trace
 control_full | tool | 128 are connected at the control door
 control_idle | tool | closed after 60 s without a word
