@@ -28,7 +28,7 @@ from broker.tcp_shard import ShardWork
 from broker.tcp_succession import Succession
 from core import services
 from core.bans import News
-from core.endpoint import Endpoint, ip_of, is_ipv4, is_lan, prefix_of
+from core.endpoint import Endpoint, ip_of, prefix_of
 from core.entropy import Entropy, SystemEntropy
 from core.link.memory import keep_large_buffers
 from core.link.streams import Stream
@@ -304,7 +304,6 @@ class RelayTcp(Bytes, Succession):
             return None
         serial = self.serial = self.serial + 1
         connection = Connection(serial, stream, address, prefix, source, now)
-        connection.private = is_lan(source) or (not is_ipv4(source) and address[0] & 0xFE == 0xFC)
         self.connections[serial] = connection
         self._by_fd[connection.fd] = connection
         self.counts["accepted"] += 1

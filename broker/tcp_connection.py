@@ -52,7 +52,6 @@ class Connection:
         "out",
         "ping_id",
         "prefix",
-        "private",
         "readable",
         "receive",
         "receive_first",
@@ -87,7 +86,6 @@ class Connection:
         self.source = source
         self.address = address
         self.prefix = prefix
-        self.private = False
         self.state = State.GREETING
         self.shard = -1
         self.key = b""

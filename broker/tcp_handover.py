@@ -25,7 +25,6 @@ _PLAIN = (
     "serial",
     "address",
     "prefix",
-    "private",
     "shard",
     "key",
     "shared",

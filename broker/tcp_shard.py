@@ -243,7 +243,7 @@ class ShardWork:
             connection.receive.to_bytes(24, "big"),
             connection.send.to_bytes(24, "big"),
             connection.state == CONFIRMED,
-            connection.private,
+            connection.source,
             connection.ping_id,
             links,
             connection.note,
@@ -306,7 +306,7 @@ class ShardWork:
             if connection.state == CLOSED:
                 continue
             if connection.state == GREETED:
-                hellos += (connection.serial, connection.rest, connection.private)
+                hellos += (connection.serial, connection.rest, connection.source)
             elif connection.rest:
                 size = len(connection.rest)
                 self._stream[:size] = connection.rest
@@ -349,7 +349,7 @@ class ShardWork:
         while self.hellos and len(hellos) < 3 * self._limits.hellos:
             connection = self.hellos.popleft()
             if connection.state != CLOSED:
-                hellos += (connection.serial, connection.rest, connection.private)
+                hellos += (connection.serial, connection.rest, connection.source)
                 hand.append(connection)
 
     def _take_chunks(

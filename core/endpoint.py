@@ -149,6 +149,12 @@ def is_lan(endpoint: Endpoint) -> bool:
     return ip == _LOOPBACK6
 
 
+def is_private(endpoint: Endpoint) -> bool:
+    """Tells whether nobody beyond a local network can reach the address: as `is_lan`, or unique
+    local (fc00::/7, RFC 4193)."""
+    return is_lan(endpoint) or (len(endpoint) == SOCKADDR6_SIZE and endpoint[8] & 0xFE == 0xFC)
+
+
 def prefix_of(endpoint: Endpoint) -> bytes:
     """Returns what budgets per source count by: the /24 of an IPv4 address, the /64 of an IPv6."""
     return endpoint[4:7] if len(endpoint) == SOCKADDR4_SIZE else endpoint[8:16]

@@ -1,4 +1,4 @@
-"""`toxmesh ops capture`: datagrams of the running node, decoded, as they come and leave."""
+"""`toxmesh ops capture`: packets of the running node, decoded, as they come and leave."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ import orjson
 
 from ops import client, options, repeat, screen
 from ops.durations import DURATION
-from ops.kinds import NAMES
+from ops.kinds import DATA, FRAMES, NAMES
 
 if TYPE_CHECKING:
     from core.endpoint import Endpoint
@@ -21,18 +21,26 @@ if TYPE_CHECKING:
 GOOD, NOTHING, FAILED, PERMISSION = 0, 1, 2, 5
 _KEY_DIGITS = 16  # of a key on a line: enough to tell it from others
 
-_WORDS = {word.strip(): kind for kind, words in NAMES.items() for word in words.split(",")}
+_WORDS = {
+    word.strip(): (number, None) for number, words in NAMES.items() for word in words.split(",")
+} | {word: (None, number) for number, word in FRAMES.items()}
+
+FirstBytes = tuple[int | None, int | None]
+"""Of a kind as a datagram and as a frame; None: it is none."""
 
 
-class Kind(click.ParamType[int]):
-    """A kind of packet: `0x02`, `2` or `nodes-request`; the command gets its first byte."""
+class Kind(click.ParamType[FirstBytes]):
+    """A kind of packet: `0x02`, `2`, `nodes-request` or `relay-ping`; the command gets its first
+    byte. A number means datagrams and frames."""
 
     name = "KIND"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Returns the first byte."""
+    ) -> FirstBytes:
+        """Returns the first bytes."""
+        if isinstance(value, tuple):
+            return value
         text = str(value).strip().lower().replace("-", " ").replace("_", " ")
         if text in _WORDS:
             return _WORDS[text]
@@ -43,11 +51,11 @@ class Kind(click.ParamType[int]):
         if not 0 <= kind <= 255:
             self.fail(
                 f"{value!r} is no kind of packet; write 0x02 or nodes-request (toxmesh ops routes "
-                "lists all)",
+                "lists all) or route-request",
                 param,
                 ctx,
             )
-        return kind
+        return kind, kind if kind in FRAMES else None
 
 
 class Place(click.ParamType[tuple[str, int]]):
@@ -108,11 +116,14 @@ class Capturing:
 def _line(row: dict[str, Any], decoded: dict[str, Any] | None) -> str:
     """Returns one line about a packet: when, where, what, and the keys in it."""
     data = bytes.fromhex(row["data"])
+    by_tcp = row["transport"] == "tcp"
     seconds, rest = divmod(screen.number(row["at"]), 1)
     clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     arrow = "from" if row["direction"] == "in" else "to"
-    name = NAMES.get(data[0] if data else -1, "no packet of Tox").split(",")[0]
-    keys = []
+    first = data[0] if data else -1
+    names, at = (FRAMES, min(first, DATA)) if by_tcp else (NAMES, first)
+    name = names.get(at, "no packet of Tox").split(",")[0]
+    keys = [f"client {screen.plain(row['client'])[:_KEY_DIGITS]}"] if by_tcp else []
     for field in () if decoded is None else decoded["fields"]:
         value = field["value"]
         if field["size"] == 32 and not field["sealed"] and isinstance(value, str):
@@ -120,7 +131,8 @@ def _line(row: dict[str, Any], decoded: dict[str, Any] | None) -> str:
     kind = f"0x{data[0]:02x}" if data else "-"
     return (
         f"{clock}.{int(rest * 1e6):06d}  {screen.plain(row['from']):<8} {arrow:<4} "
-        f"{screen.plain(row['address']):<21}  {kind} {name}, {len(data):,} bytes  {', '.join(keys)}"
+        f"{screen.plain(row['address']):<21}  {kind} {name}, {screen.count(row['size'])} bytes  "
+        f"{', '.join(keys)}"
     ).rstrip()
 
 
@@ -128,8 +140,11 @@ def _shown(row: dict[str, Any], as_json: bool, fields: bool) -> bytes | str:
     """Returns a packet as the operator wants it."""
     from ops import decode
 
+    data = bytes.fromhex(row["data"])
+    if len(data) < row["size"]:  # a frame, of which what it carries is not told
+        return orjson.dumps({**row, "packet": None}) if as_json else _line(row, None)
     try:
-        decoded = decode.decode(bytes.fromhex(row["data"]), decode.UDP)
+        decoded = decode.decode(data, decode.RELAY if row["transport"] == "tcp" else decode.UDP)
     except decode.NoPacket as error:
         if as_json:
             return orjson.dumps({**row, "packet": None, "error": str(error)})
@@ -163,7 +178,7 @@ def _own(addresses: list[str]) -> dict[bool, "Endpoint"]:
 
 
 def _write(capturing: Capturing, path: str) -> None:
-    """Writes packets as a pcap file while they come."""
+    """Writes datagrams as a pcap file while they come."""
     from core import endpoint
     from core.endpoint import Endpoint
     from ops import pcap
@@ -187,7 +202,14 @@ def _write(capturing: Capturing, path: str) -> None:
 
 @click.command("capture")
 @click.option("--kind", "kinds", multiple=True, type=Kind(), help="Only this kind; repeatable.")
-@click.option("--key", default="", metavar="HEX", help="Only with this public key in the clear.")
+@click.option(
+    "--transport", type=click.Choice(("udp", "tcp", "all")),
+    help="Datagrams, frames of relay clients, or both [default: all; udp with --pcap].",
+)  # fmt: skip
+@click.option(
+    "--key", default="", metavar="HEX",
+    help="Only with this public key in the clear, or of this relay client.",
+)  # fmt: skip
 @click.option("--addr", "place", type=Place(), help="Only from or to this address or prefix.")
 @click.option(
     "--direction", type=click.Choice(("in", "out", "both")), default="both", show_default=True
@@ -202,13 +224,16 @@ def _write(capturing: Capturing, path: str) -> None:
 )  # fmt: skip
 @click.option("--for", "seconds", type=DURATION, help="End after this time, such as 30s.")
 @click.option("--fields", is_flag=True, help="Show all fields of each packet.")
-@click.option("--pcap", "file", metavar="FILE", help="Write a file for Wireshark; - is stdout.")
+@click.option(
+    "--pcap", "file", metavar="FILE", help="Write datagrams to a file for Wireshark; - is stdout."
+)
 @options.state_dir
 @click.option("--json", "as_json", is_flag=True, help="Print each packet as a line of JSON.")
 @options.says_why
 @repeat.until_stopped
 def command(
-    kinds: tuple[int, ...],
+    kinds: tuple[FirstBytes, ...],
+    transport: str | None,
     key: str,
     place: tuple[str, int] | None,
     direction: str,
@@ -220,18 +245,27 @@ def command(
     state_dir: Path,
     as_json: bool,
 ) -> int:
-    """Show datagrams of the running node as they come and leave, decoded; boxes stay closed.
+    """Show packets of the running node as they come and leave, decoded; boxes stay closed.
 
-    The node looks at its datagrams only while somebody captures, and for a hundredth of its time if
-    it is busy: what passes unseen is counted and said at the end. Ctrl-C ends it. In Wireshark:
-    toxmesh ops capture --pcap - | wireshark -k -i -
+    Of the frames of relay clients, which are opened by the node, it shows what each is, whose and
+    how long, and not what it carries. The node looks at packets only while somebody captures, and
+    for a hundredth of its time if it is busy: what passes unseen is counted and said at the end.
+    Ctrl-C ends it. In Wireshark: toxmesh ops capture --pcap - | wireshark -k -i -
 
     Exit codes: 0 good, 1 no such packet came, 2 FILE cannot be written, 3 usage, 4 no node answers,
     5 permission.
     """
     network, port = place or ("", 0)
+    if file is not None and transport not in (None, "udp"):
+        raise click.UsageError(
+            "a file for Wireshark has datagrams alone: what is on the wire of a TCP connection is "
+            "sealed, and frames are no packets; leave --transport or --pcap out"
+        )
     args = {
-        "kinds": list(kinds), "key": key, "network": network, "port": port,
+        "kinds": [udp for udp, _ in kinds if udp is not None],
+        "frames": [tcp for _, tcp in kinds if tcp is not None],
+        "transport": transport or ("all" if file is None else "udp"),
+        "key": key, "network": network, "port": port,
         "direction": direction, "count": count, "rate": rate,
     }  # fmt: skip
     capturing = Capturing(state_dir, args, count, float("inf") if seconds is None else seconds)
@@ -249,6 +283,6 @@ def command(
             return PERMISSION if isinstance(error, PermissionError) else FAILED
     said = f"{capturing.seen:,} packets"
     if capturing.passed_over:
-        said += f"; {capturing.passed_over:,} datagrams passed unseen: narrow it, or raise --rate"
+        said += f"; {capturing.passed_over:,} packets passed unseen: narrow it, or raise --rate"
     click.echo(said, err=True)
     return GOOD if capturing.seen else NOTHING

@@ -1,4 +1,4 @@
-"""What the first byte of a datagram is called, for people who look at counters.
+"""What the first byte of a datagram or of a relay's frame is called, for people who look at them.
 
 The packet classes in `core.packets` have these names; importing them would cost `toxmesh ops` its
 quick start, so they are written out here and a test compares them.
@@ -41,3 +41,21 @@ NAMES = {
     0x98: "data store response",
     0xF0: "bootstrap info request, bootstrap info",
 }
+
+DATA = 0x10
+FRAMES = {
+    0x00: "route request",
+    0x01: "route response",
+    0x02: "connect notice",
+    0x03: "disconnect notice",
+    0x04: "relay ping",
+    0x05: "relay pong",
+    0x06: "oob send",
+    0x07: "oob receive",
+    0x08: "relay onion request",
+    0x09: "relay onion response",
+    0x0A: "relay forward request",
+    0x0B: "relay forwarding",
+    DATA: "relay data",
+}
+"""Frames of relay clients; from DATA on the byte is the number of a link."""

@@ -135,7 +135,7 @@ class Host:
             self._optional("ask"),
             self.context.events,
             lambda what, now: self._bug(what, 0, now),
-            looks.questions(self.context, self.out, self.datagrams),
+            looks.questions(self.context, self.out, self.datagrams, self.module),
             bounds.of_worker(self.datagrams, self.context.key_cache(), self.module),
         )
 

@@ -4,18 +4,21 @@ import sys
 from typing import Any
 
 from core.asking import Ask
-from core.link.taps import Taps
-from core.module import Context
+from core.link.taps import Framed, Taps
+from core.module import Context, Module
 from workers.datagrams import Datagrams
 from workers.outbox import WorkerOutbox
 
 _KEY_BYTES = 2 * 80  # a key and its combined key: bytes objects of 65 bytes, in steps of 16
 
 
-def questions(context: Context, out: WorkerOutbox, datagrams: Datagrams) -> dict[str, Ask]:
+def questions(
+    context: Context, out: WorkerOutbox, datagrams: Datagrams, module: Module
+) -> dict[str, Ask]:
     """Returns who answers what."""
 
-    taps = Taps(datagrams, out.senders, context.events)
+    framed = module if isinstance(module, Framed) else None
+    taps = Taps(datagrams, out.senders, context.events, framed=framed)
 
     def queues(what: str, args: dict[str, Any], now: float) -> list[dict[str, Any]]:
         """Returns what waits here: messages for each other process, and datagrams of new keys."""

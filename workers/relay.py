@@ -7,12 +7,23 @@ from core import services
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.link.memory import keep_large_buffers
+from core.link.taps import FrameTap
 from core.messages import Message, TableChange, TableFull, TableWanted
 from core.module import Context, Module, ProtocolViolation
 from core.onion.forwarding import Forwarding
 from core.onion.hops import OnionHops
 from core.relay import RelayShard, asked
-from core.relay.frames import RELAY_COMMIT, RELAY_INPUT, RELAY_RESET
+from core.relay.frames import (
+    CHUNK_FIELDS,
+    CHUNKS,
+    RELAY_COMMIT,
+    RELAY_INPUT,
+    RELAY_RESET,
+    ROW_FIELDS,
+    ROW_RECEIVED,
+    ROW_SENT,
+    ROWS,
+)
 from core.relay.shard import Hop
 from workers.host import Desk
 
@@ -22,6 +33,7 @@ class RelayWorker:
 
     def __init__(self, context: Context, desk: Desk) -> None:
         self.out = context.out
+        self.frame_tap: FrameTap | None = None
         self._desk = desk
         self._context = context
         self._hops = OnionHops(context)
@@ -77,12 +89,27 @@ class RelayWorker:
         shard = self._shard
         commit = None
         try:
-            commit = shard.handle(items, now)
+            tap = self.frame_tap
+            commit = shard.handle(items, now) if tap is None else self._handle(tap, items, now)
         finally:
             if commit is not None:
                 self._desk.send_frame(RELAY_COMMIT, commit)
             elif shard.newly_broken():
                 self._desk.send_frame(RELAY_RESET, [shard.epoch])
+
+    def _handle(self, tap: FrameTap, items: Sequence[Any], now: float) -> list[Any] | None:
+        """Handles an input while an operator looks on, as far as there is time for that."""
+        shard = self._shard
+        seen = tap.begin_frames(len(items[CHUNKS]) // CHUNK_FIELDS)
+        shard.see(seen)
+        try:
+            commit = shard.handle(items, now)
+        finally:
+            shard.see(None)
+        rows = [] if commit is None else commit[ROWS]
+        passed = sum(rows[ROW_RECEIVED::ROW_FIELDS]) + sum(rows[ROW_SENT::ROW_FIELDS])
+        tap.end_frames(seen, passed)
+        return commit
 
     def handle_timer(self, now: float) -> None:
         """Nothing is due here: the broker has the clocks."""

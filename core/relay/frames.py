@@ -10,10 +10,10 @@ all it had. `sequence` counts the inputs of an epoch from 1; a commit has that o
 of all streams behind one another. The rest are flat lists:
 
     notes    serial, note                          FORGET, FULL, HELD or ROOM
-    records  serial, key, shared key, receive nonce, send nonce, confirmed, private address,
+    records  serial, key, shared key, receive nonce, send nonce, confirmed, address (endpoint),
              ping id or None, links [id, peer serial or 0, peer link id, ...], its last note
     inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up
-    hellos   serial, 128 bytes, private address
+    hellos   serial, 128 bytes, address
     chunks   serial, how many bytes of `stream` are its
 
 Commit (kind RELAY_COMMIT), items:
@@ -47,6 +47,11 @@ INBOX_FIELDS = 3
 HELLO_FIELDS = 3
 CHUNK_FIELDS = 2
 ROW_FIELDS = 7
+
+# places: of an input, of a commit, of a row
+CHUNKS = 7
+ROWS = 2
+ROW_RECEIVED, ROW_SENT = 2, 3
 
 # wait
 GO_ON = 0  # all whole frames were taken

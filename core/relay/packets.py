@@ -64,7 +64,7 @@ def _ping(shard: "RelayShard", session: Session, plain: bytes, now: float) -> in
     if wait:
         return wait
     session.pinged = now
-    shard.outgoing.seal(session, b"\x05" + plain[1:])
+    shard.seal(session, b"\x05" + plain[1:])
     return GO_ON
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from core.endpoint import Endpoint, is_private
 from core.relay.frames import GO_ON
 from core.relay.limits import RelayLimits
 
@@ -51,19 +52,29 @@ class Session(Receiver):
         "send",
         "sent",
         "shared",
+        "source",
         "touched",
         "wait",
         "waits_for",
     )
 
-    def __init__(self, serial: int, key: bytes, shared: bytes, receive: int, send: int) -> None:
+    def __init__(
+        self,
+        serial: int,
+        key: bytes,
+        shared: bytes,
+        receive: int,
+        send: int,
+        source: Endpoint,
+    ) -> None:
         super().__init__(serial)
+        self.source = source
+        self.private = is_private(source)
         self.key = key
         self.shared: Any = shared
         self.receive = receive  # nonce of the next frame from the client, as a number
         self.send = send  # nonce of the next frame to the client
         self.confirmed = False
-        self.private = False  # the client's own address is a private one
         self.ping_id: bytes | None = None  # of our ping that was not answered yet
         self.pinged: float | None = None  # when the client's last ping came
         self.rest = b""  # input that was not consumed: less than a frame, or waiting

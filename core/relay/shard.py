@@ -7,9 +7,12 @@ itself, and only UDP datagrams of onion and forward requests leave it by another
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from core.capturing import Seen
 from core.crypto import MAC_SIZE, SharedKeys
+from core.endpoint import Endpoint
 from core.entropy import Entropy
 from core.relay import packets
 from core.relay.frames import (
@@ -34,6 +37,7 @@ from core.relay.handshake import answer_hello
 from core.relay.limits import BOX_EXTRA, FIRST_LINK, MAX_BOX, NONCE_MASK, RelayLimits
 from core.relay.outgoing import Outgoing
 from core.relay.session import Receiver, Session, has_room
+from core.relay.watching import Take, Watch
 
 Hop = Callable[[bytes, int, float, bool], bool]
 """hop(packet, serial, now, from_private): relay packet 08 or 0a; False closes the connection."""
@@ -70,6 +74,7 @@ class RelayShard:
         self.frames: Counter[int] = Counter()
         """How many frames were handled, by kind."""
         self.outgoing = Outgoing()
+        self.see(None)
         self._begin(-1)
 
     def _begin(self, epoch: int) -> None:
@@ -113,8 +118,8 @@ class RelayShard:
             session = self.sessions.get(serial)
             if session is not None:
                 self._take_inbox(session, frame, peer, now)
-        for serial, hello, private in _rows(hellos, HELLO_FIELDS):
-            self._hello(serial, hello, private)
+        for serial, hello, source in _rows(hellos, HELLO_FIELDS):
+            self._hello(serial, hello, source)
         self._take_chunks(chunks, stream, now)
         if self._waiting and (look or now >= self._next_look or self._is_ahead()):
             self._look(now)
@@ -127,6 +132,17 @@ class RelayShard:
         drops, self.drops = dict(self.drops), Counter()
         self.broken = False
         return [epoch, sequence, rows, out, effects, drops]
+
+    def see(self, seen: list[Seen] | None) -> None:
+        """From the next input on puts all frames into a list, as they have come and before they
+        are sealed; None: no more. What a frame goes through is exchanged for that, so that nobody
+        pays for it while nobody looks.
+        """
+        watch = None if seen is None else Watch(self, seen)
+        self.seal: Callable[[Session, bytes], None] = (watch or self.outgoing).seal
+        self._take_data: Take = self.data if watch is None else watch.data
+        self._take_packet: Take = partial(packets.handle, self) if watch is None else watch.packet
+        self._find_partner = self._partner if watch is None else watch.partner
 
     def newly_broken(self) -> bool:
         """Tells, once in an epoch, that an exception has ended it."""
@@ -163,11 +179,11 @@ class RelayShard:
 
     def _adopt(self, record: tuple[Any, ...]) -> None:
         """Takes over a connection from the broker's record of it."""
-        serial, key, shared, receive, send, confirmed, private, ping_id, links, note = record
+        serial, key, shared, receive, send, confirmed, source, ping_id, links, note = record
         session = Session(
-            serial, key, shared, int.from_bytes(receive, "big"), int.from_bytes(send, "big")
+            serial, key, shared, int.from_bytes(receive, "big"), int.from_bytes(send, "big"), source
         )
-        session.confirmed, session.private = confirmed, private
+        session.confirmed = confirmed
         session.ping_id = ping_id
         session.full, session.held = note != ROOM, note == HELD
         for link_id, peer_serial, peer_id in _rows(links, 3):
@@ -185,7 +201,7 @@ class RelayShard:
         """Seals a plain frame for its client, and learns from those that change its links."""
         self.outgoing.touch(session)
         session.done += 1
-        self.outgoing.seal(session, frame)
+        self.seal(session, frame)
         kind = frame[0]
         if kind >= FIRST_LINK:
             return
@@ -197,7 +213,7 @@ class RelayShard:
                 session.links.setdefault(link_id, None)
             if peer is not None:
                 session.links[link_id] = (peer[0], peer[1])
-                self.outgoing.seal(session, bytes((packets.CONNECT_NOTICE, link_id)))
+                self.seal(session, bytes((packets.CONNECT_NOTICE, link_id)))
             if session.routes:  # a worker before this one may have asked
                 session.routes -= 1
             if session.wait == ANSWER:
@@ -208,7 +224,7 @@ class RelayShard:
         elif kind == packets.DISCONNECT_NOTICE and frame[1] in session.links:
             session.links[frame[1]] = None
 
-    def _hello(self, serial: int, hello: bytes, private: bool) -> None:
+    def _hello(self, serial: int, hello: bytes, source: Endpoint) -> None:
         accepted = answer_hello(hello, self._keys, self._entropy)
         if accepted is None:
             self.effects.append((CLOSE, serial, "hello"))
@@ -220,8 +236,8 @@ class RelayShard:
             accepted.shared,
             int.from_bytes(receive, "big"),
             int.from_bytes(send, "big"),
+            source,
         )
-        session.private = private
         self.sessions[serial] = session
         self.outgoing.touch(session)
         session.consumed = len(hello)
@@ -265,7 +281,7 @@ class RelayShard:
 
         This is the relay's hot path: data for a client of this shard that has room is opened at
         the end of the arena, gets the other link id, and is sealed where it lies. All else goes
-        through `_data` and `packets.handle`.
+        through `data` and `packets.handle`.
         """
         outgoing = self.outgoing
         arena = outgoing.arena
@@ -301,13 +317,13 @@ class RelayShard:
                 self.effects.append((CONFIRM, session.serial))
             if kind != link_id:
                 link_id = kind
-                other, peer_id = self._partner(session, kind)
+                other, peer_id = self._find_partner(session, kind)
             if other is None or other.full or other.ahead >= most or session.dropping is not None:
                 plain = memory[at : used + 2 + size]
                 if kind >= FIRST_LINK:
-                    verdict = self._data(session, kind, plain, now)
+                    verdict = self._take_data(session, kind, plain, now)
                 else:
-                    verdict = packets.handle(self, session, kind, plain, now)
+                    verdict = self._take_packet(session, kind, plain, now)
                 used = outgoing.used
                 link_id = -1  # the links may have changed
                 if verdict != GO_ON:
@@ -344,7 +360,7 @@ class RelayShard:
             return None, 0
         return other, peer[1]
 
-    def _data(self, session: Session, link_id: int, plain: bytes, now: float) -> int | None:
+    def data(self, session: Session, link_id: int, plain: bytes, now: float) -> int | None:
         """Passes data on along a link, or says what becomes of it."""
         peer = session.links.get(link_id)
         if peer is None:
@@ -374,7 +390,7 @@ class RelayShard:
             return self._wait_for(session, other, now)
         if session.dropping is not None:
             self._stop_dropping(session, other)
-        self.outgoing.seal(other, _LINK_BYTES[peer_id] + plain[1:])
+        self.seal(other, _LINK_BYTES[peer_id] + plain[1:])
         return GO_ON
 
     def _wait_for(self, session: Session, receiver: Receiver, now: float) -> int:

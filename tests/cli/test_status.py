@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from core.packets import UDP_PACKETS
+from core.packets.relay import FIRST_LINK, RELAY_PACKETS, RelayData
 from ops import client, kinds, screen, status
 from tests.cli.commands import call, spawn
 
@@ -137,6 +138,11 @@ def test_kinds_bear_the_names_of_their_packet_classes() -> None:
         for kind, packets in UDP_PACKETS.items()
     }
     assert declared == kinds.NAMES
+    frames = {kind: packet.__name__ for kind, packet in RELAY_PACKETS.items()}
+    frames[FIRST_LINK] = RelayData.__name__
+    assert {kind: " ".join(words.findall(name)).lower() for kind, name in frames.items()} == (
+        kinds.FRAMES
+    )
 
 
 def test_what_the_node_says_cannot_move_the_cursor() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.asking import CannotAnswer
-from core.capturing import Capture, args_of, parse_place, wanted_of
+from core.capturing import Capture, Seen, args_of, parse_place, wanted_of
 from core.endpoint import Endpoint, from_text
 
 KEY = bytes(range(32))
@@ -52,6 +52,46 @@ def captured(args: dict[str, Any], *rows: tuple[bytes, Endpoint], way: str = "in
 def test_all_that_is_said_must_be_so(args: dict[str, Any], wanted: list[bytes]) -> None:
     assert captured(args, (PING, ONE), (NODES, OTHER), (PING, SIX)) == wanted
     assert args_of(wanted_of(args_of(wanted_of(args)))) == args_of(wanted_of(args))
+
+
+FRAMES = [
+    Seen("in", KEY, ONE, b"\x00" + b"P" * 32, 33),
+    Seen("out", KEY, ONE, b"\x05" + bytes(8), 9),
+    Seen("in", b"P" * 32, SIX, b"\x10", 1000),
+    Seen("out", b"Q" * 32, OTHER, b"\xff", 7),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"transport": "tcp"}, [0, 1, 2, 3]),
+        ({"transport": "udp"}, []),
+        ({"frames": [5]}, [1]),
+        ({"frames": [16]}, [2, 3]),
+        ({"kinds": [5]}, []),
+        ({"kinds": [5], "frames": [0]}, [0]),
+        ({"key": KEY.hex()[:8]}, [0, 1]),  # of the client
+        ({"key": "50" * 32}, [0, 2]),  # named in it, or of the client
+        ({"key": KEY.hex()[2:12]}, []),  # not the beginning
+        ({"network": "2001:db8::/32"}, [2]),
+        ({"network": "192.0.2.1", "port": 33445}, [0, 1]),
+        ({"port": 1}, []),
+        ({"direction": "out"}, [1, 3]),
+        ({"count": 2}, [0, 1]),
+        ({"rate": 1}, [0]),
+    ],
+)
+def test_frames_are_chosen_by_client_and_kind(args: dict[str, Any], wanted: list[int]) -> None:
+    capture = Capture(1, wanted_of(args), 0.0)
+    assert capture.take_frames(FRAMES, 1.0) == [FRAMES[at] for at in wanted]
+    assert args_of(wanted_of(args_of(wanted_of(args)))) == args_of(wanted_of(args))
+
+
+@pytest.mark.parametrize("args", [{"transport": "tcp"}, {"frames": [4]}])
+def test_datagrams_are_none_of_it_where_frames_alone_are_wanted(args: dict[str, Any]) -> None:
+    assert captured(args, (PING, ONE), (b"\x04", ONE)) == []
 
 
 def test_the_count_is_that_of_all_batches_and_the_rate_that_of_a_second() -> None:

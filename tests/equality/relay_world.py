@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey, SecretKey, SharedKey, SharedKeys
+from core.endpoint import from_text
 from core.entropy import SeededEntropy
 from core.module import Collected, Context, NodeOptions, ProtocolViolation
 from core.onion import Forwarding, OnionHops, OnionModule
@@ -61,6 +62,7 @@ class Client:
         self.send = Nonce(b"\xff" * 23 + b"\xf0" if chance.random() < 0.2 else chance.randbytes(24))
         self.receive = Nonce(chance.randbytes(24))
         self.private = chance.random() < 0.5
+        self.source = from_text("10.1.2.3" if self.private else "198.51.100.7", 1000)
         self.confirmed = chance.random() < 0.7
         self.pipe = b""
         self.names: list[str] = []
@@ -382,7 +384,7 @@ class RelayWorld:
                 flat_links += (link, *(peer or (0, 0)))
             flat_records += (
                 client.serial, client.key, client.shared, bytes(client.send),
-                bytes(client.receive), client.confirmed, client.private, None, flat_links,
+                bytes(client.receive), client.confirmed, client.source, None, flat_links,
                 frames.ROOM,
             )  # fmt: skip
             declared.adopt(
@@ -405,7 +407,7 @@ class RelayWorld:
         if hello is not None:
             client, data = hello
             self.clients[client.serial] = client
-            flat_hellos += (client.serial, data, client.private)
+            flat_hellos += (client.serial, data, client.source)
             declared.hello(client.serial, data, client.private)
         for serial, data in chunks:
             declared.stream(serial, data, self.now)

@@ -242,7 +242,7 @@ def _pong_to_anything(patch: Patch) -> None:
     from core.relay import packets
 
     def wrong(shard: RelayShard, session: Session, plain: bytes, now: float) -> int:
-        shard.outgoing.seal(session, b"\x05" + plain[1:])
+        shard.seal(session, b"\x05" + plain[1:])
         return 0
 
     patch.setitem(packets._HANDLERS, packets.PING, wrong)

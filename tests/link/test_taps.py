@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from core.asking import CannotAnswer, Events
-from core.capturing import LEASE_S
+from core.capturing import LEASE_S, Seen
 from core.endpoint import Endpoint, from_text
 from core.link import mmsg, taps
 from core.link.mmsg import Tap
-from core.link.taps import Taps
+from core.link.taps import FrameTap, Taps
 from core.sampling import LIVES_S, WINDOW_S
 
 ONE = from_text("192.0.2.1", 33445)
@@ -45,6 +45,12 @@ class Sender:
         return 0
 
 
+class Opener:
+    """What opens and seals frames."""
+
+    frame_tap: FrameTap | None = None
+
+
 class Place:
     """A process with one socket, on made-up time."""
 
@@ -53,9 +59,11 @@ class Place:
         self.spent = 0.0  # what each look at the clock of costs adds
         self._spending = 0.0
         self.reader, self.sender, self.events = Reader(), Sender(), Events()
+        self.framed = Opener()
         self.taps = Taps(
-            self.reader, [self.sender], self.events, lambda: self.now, lambda: 5.0, self._spend
-        )
+            self.reader, [self.sender], self.events, lambda: self.now, lambda: 5.0, self._spend,
+            self.framed,
+        )  # fmt: skip
 
     def _spend(self) -> float:
         self._spending += self.spent
@@ -98,7 +106,8 @@ def test_a_capture_tells_what_came_and_what_left() -> None:
     rows = [row for data in place.told() for row in data["rows"]]
     assert [row["direction"] for row in rows] == ["in", "out"]
     assert rows[0] == {
-        "at": 5.0, "direction": "in", "address": "192.0.2.1:33445", "data": PING.hex(),
+        "at": 5.0, "transport": "udp", "direction": "in", "address": "192.0.2.1:33445",
+        "data": PING.hex(), "size": len(PING),
     }  # fmt: skip
 
 
@@ -165,6 +174,47 @@ def test_packets_that_are_told_are_charged_as_well() -> None:
         place.reader.read([PING] * 64, [ONE] * 64)
     told = sum(len(data["rows"]) for data in place.told())
     assert told * taps.PACKET_S <= 2.0 * taps.SHARE + taps.BURST_S + 64 * taps.PACKET_S
+
+
+FRAME = Seen("in", b"k" * 32, ONE, b"\x10", 1000)
+
+
+def test_frames_are_looked_at_while_somebody_wants_them() -> None:
+    place = Place()
+    place.ask("capture", id=1, transport="udp")
+    assert place.framed.frame_tap is None
+    place.ask("capture", id=2, frames=[16])
+    assert place.framed.frame_tap is place.taps
+    assert place.taps.begin_frames(1) == []
+    place.taps.end_frames([FRAME], 0)
+    (data,) = place.told()
+    assert (data["id"], data["passed_over"]) == (2, 0)
+    assert data["rows"] == [{
+        "at": 5.0, "transport": "tcp", "direction": "in", "address": "192.0.2.1:33445",
+        "client": "6B" * 32, "data": "10", "size": 1000,
+    }]  # fmt: skip
+    place.ask("capture end", id=1)
+    assert place.reader.tap is place.sender.tap is None
+    place.ask("capture end", id=2)
+    assert place.framed.frame_tap is None
+
+
+def test_an_input_whose_frames_are_seen_is_charged_as_a_whole() -> None:
+    place = Place()
+    place.spent = 0.001  # an input takes a millisecond
+    place.ask("capture", id=1, transport="tcp", frames=[0])
+    looks = 0
+    for _ in range(40_000):  # 0.1 ms between inputs
+        place.now += 0.0001
+        seen = place.taps.begin_frames(32)
+        looks += seen is not None
+        place.taps.end_frames(seen, 7)
+    assert 4.0 * taps.SHARE * 0.9 <= looks * 0.001 <= 4.0 * taps.SHARE + taps.BURST_S + 0.002
+    place.now += 1.0
+    assert place.taps.begin_frames(1) is not None
+    place.taps.end_frames([Seen("in", b"k" * 32, ONE, b"\x00" + bytes(32), 33)], 0)
+    (data,) = place.told()
+    assert data["passed_over"] == 7 * (40_000 - looks)
 
 
 def test_there_is_room_for_eight() -> None:

@@ -18,7 +18,8 @@ from ops import capture, client, pcap
 from tests.cli.commands import Said, call, spawn
 from tests.ops import shapes
 from tests.ops.schema import differences
-from tests.processes.node import Node, Pinger, running, until
+from tests.processes.node import Node, Pinger, free_port, running, until
+from tests.processes.streams import Stream
 
 pytestmark = pytest.mark.process
 
@@ -120,6 +121,57 @@ def test_what_is_no_packet_is_shown_as_such(
     assert differences(shapes.COMMANDS["capture"].answer, row) == []
 
 
+def test_frames_of_relay_clients_are_shown_and_nothing_that_they_carry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = b"what one tells the other"
+    over = threading.Event()
+    port = free_port(socket.SOCK_STREAM)
+    options = ("--tcp-port", str(port), "--http", "off")
+    with ExitStack() as stack:
+        node = stack.enter_context(
+            running(tmp_path / "s", *options, workers="dht=1,onion=0,relay=2")
+        )
+        one, other = (stack.enter_context(closing(Stream(node))) for _ in range(2))
+        one.confirmed()
+        other.confirmed()
+        one.send(b"\x00" + other.keys.public)
+        other.send(b"\x00" + one.keys.public)
+        until(lambda: one.pull(0.05) and any(row[0] == 2 for row in one.client.packets), 10)
+        place = f"127.0.0.1:{other.socket.getsockname()[1]}"
+
+        def talk() -> None:
+            while not over.wait(0.02):
+                one.send(b"\x04" + bytes(7) + b"\x01", b"\x10" + secret)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            data = ops(capsys, node, "--kind", "relay-data", "--key", other.key[:16], "-n", 3)
+            lines = ops(capsys, node, "--transport", "tcp", "--key", one.key, "-n", 9, "--json")
+            ping = ops(capsys, node, "--kind", "relay-ping", "-n", 1, "--fields")
+            none = ops(capsys, node, "--transport", "tcp", "--addr", "192.0.2.0/24", "--for", "1s")
+        finally:
+            over.set()
+            thread.join()
+    assert data.code == 0
+    for line in data.out.splitlines():
+        assert f"to   {place}" in line
+        assert f"relay data, {1 + len(secret)} bytes  client {other.key[:16]}" in line
+    rows = [json.loads(line) for line in lines.out.splitlines()]
+    assert {(row["direction"], row["data"][:2]) for row in rows} >= {("in", "04"), ("out", "05")}
+    for row in rows:
+        assert differences(shapes.COMMANDS["capture"].answer, row) == []
+        assert (row["transport"], row["client"]) == ("tcp", one.key)
+        if row["packet"] is not None:
+            assert differences(shapes.COMMANDS["decode"].answer, row["packet"]) == []
+            assert row["packet"]["packet"] in ("RelayPing", "RelayPong")
+    assert any(row["packet"] is None and row["size"] == 1 + len(secret) for row in rows)
+    assert secret.hex().upper() not in lines.out
+    assert "RelayPing (0x04), 9 bytes, relay" in ping.out
+    assert (none.code, none.out) == (1, "")
+
+
 def test_a_file_for_wireshark_has_both_directions(
     node: Node, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,8 +193,8 @@ def test_a_file_for_wireshark_has_both_directions(
 def test_the_answer_and_its_events_are_as_they_are_described(node: Node) -> None:
     answers: list[dict[str, Any]] = []
     args = {
-        "kinds": [0], "key": "", "network": "127.0.0.1", "port": 0, "direction": "both",
-        "count": 3, "rate": 50,
+        "kinds": [0], "frames": [], "transport": "all", "key": "", "network": "127.0.0.1",
+        "port": 0, "direction": "both", "count": 3, "rate": 50,
     }  # fmt: skip
     described = shapes.REQUESTS["capture"]
     assert described.full
@@ -212,6 +264,8 @@ def test_a_worker_that_begins_meanwhile_is_looked_at_too(node: Node) -> None:
         (["--addr", "here"], "write 192.0.2.1, 192.0.2.0/24"),
         (["--key", "12"], "8 to 64 hex digits"),
         (["--count", "0"], "0 is not in the range"),
+        (["--transport", "tcp", "--pcap", "x.pcap"], "leave --transport or --pcap out"),
+        (["--transport", "tcp", "--kind", "nodes-request"], "no packet of these kinds"),
     ],
 )
 def test_wrong_words_are_exit_3(
@@ -225,8 +279,10 @@ def test_wrong_words_are_exit_3(
 def test_kinds_are_named_as_operators_write_them() -> None:
     kind = capture.Kind()
     names = ("0x02", "2", "nodes-request", "nodes_request", "Nodes Request")
-    assert {kind.convert(name, None, None) for name in names} == {2}
-    assert kind.convert("bootstrap-info", None, None) == 0xF0
+    assert [kind.convert(name, None, None) for name in names] == [(2, 2)] * 2 + [(2, None)] * 3
+    assert kind.convert("bootstrap-info", None, None) == (0xF0, None)
+    assert kind.convert("0x77", None, None) == (0x77, None)
+    assert kind.convert("relay-data", None, None) == (None, 0x10)
 
 
 def test_no_node_is_exit_4_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from core import crypto
 from core.crypto import KeyPair, Nonce, SecretKey, SharedKey, SharedKeys
-from core.endpoint import unpack_compact
+from core.endpoint import from_text, unpack_compact
 from core.entropy import SeededEntropy
 from core.module import Collected, Context, NodeOptions
 from core.onion import Forwarding, OnionHops, OnionModule
@@ -51,6 +51,7 @@ FROM_CLIENTS: list[type[Record]] = [
     RelayForwardRequest,
     RelayData,
 ]
+PRIVATE = from_text("10.1.2.3", 1000)
 MIN_ONION = RelayOnionRequest.MIN_SIZE
 
 
@@ -81,7 +82,7 @@ class Asked:
         self._epoch += 1
         receive, send = bytes(24), bytes(24)
         links = [LINKED, 0, 0, UP, OTHER, 30]
-        record = [SERIAL, b"k" * 32, self.shared, receive, send, True, True, None, links, ROOM]
+        record = [SERIAL, b"k" * 32, self.shared, receive, send, True, PRIVATE, None, links, ROOM]
         box = crypto.seal(self.shared, Nonce(receive), plain)
         chunk = len(box).to_bytes(2, "big") + box
         items = [self._epoch, 1, 0, [], record, [], [], [SERIAL, len(chunk)], chunk]

@@ -10,7 +10,7 @@ import pytest
 from broker.tcp import RelayTcp
 from broker.tcp_connection import State
 from core.crypto import KeyPair
-from core.endpoint import Endpoint, from_text
+from core.endpoint import Endpoint, from_text, is_private
 from core.link import streams
 from core.module import NodeOptions
 from core.relay import RelayLimits
@@ -48,7 +48,7 @@ def test_connections_are_accepted_and_closed_with_the_node() -> None:
     turn(hooks)
     assert tcp.snapshot()["connections"]["greeting"] == 1
     (connection,) = tcp.connections.values()
-    assert connection.private
+    assert is_private(connection.source)
     assert connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     tcp.handle_stop(2.0)
     assert client.recv(1) == b""

@@ -14,6 +14,8 @@ from core.relay.frames import CLOSE, HELLO, RELAY_COMMIT, RELAY_INPUT, RELAY_RES
 from tests.relay.client import RelayClient
 from workers.relay import RelayWorker, create
 
+PUBLIC, PRIVATE = from_text("192.0.2.1", 5), from_text("10.0.0.1", 5)
+
 
 class Desk:
     def __init__(self) -> None:
@@ -46,7 +48,7 @@ def an_input(
 def test_a_hello_and_a_request_of_the_onion() -> None:
     module, desk, out, keys = worker()
     client = RelayClient(keys.public, KeyPair.generate(SeededEntropy("client")))
-    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), True]), 1.0)
+    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), PRIVATE]), 1.0)
     kind, (epoch, sequence, rows, out_bytes, effects, drops) = desk.frames.pop()
     assert (kind, epoch, sequence, drops) == (RELAY_COMMIT, 1, 1, {})
     assert rows[:6] == [77, 128, 0, 0, 0, 0]
@@ -63,14 +65,14 @@ def test_a_hello_and_a_request_of_the_onion() -> None:
 
 def test_a_hello_that_was_not_made_for_us_closes() -> None:
     module, desk, _, _ = worker()
-    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[5, bytes(128), False]), 1.0)
+    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[5, bytes(128), PUBLIC]), 1.0)
     assert desk.frames[0][1][4] == [(CLOSE, 5, "hello")]
 
 
 def test_a_broken_input_is_answered_with_one_reset_until_the_next_epoch() -> None:
     module, desk, _, _ = worker()
     with pytest.raises(TypeError):
-        module.handle_frame(RELAY_INPUT, an_input(1, hellos=[5, None, False]), 1.0)
+        module.handle_frame(RELAY_INPUT, an_input(1, hellos=[5, None, PUBLIC]), 1.0)
     module.handle_frame(RELAY_INPUT, an_input(2), 1.0)
     assert desk.frames == [(RELAY_RESET, [1])]
     module.handle_frame(RELAY_INPUT, an_input(1, epoch=2), 1.0)
@@ -94,7 +96,7 @@ def test_hops_that_are_off_count_and_close_as_the_reference_does() -> None:
     module._context.options = NodeOptions(services_off=("forward", "onion"))
     module.handle_options(1.0)
     client = RelayClient(keys.public, KeyPair.generate(SeededEntropy("client")))
-    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), True]), 1.0)
+    module.handle_frame(RELAY_INPUT, an_input(1, hellos=[77, client.hello(), PRIVATE]), 1.0)
     client.receive(desk.frames.pop()[1][3])
     module.handle_frame(RELAY_INPUT, an_input(2, chunks=client.frame(b"\x08short")), 1.0)
     assert CLOSE not in [effect[0] for effect in desk.frames.pop()[1][4]]
