@@ -109,6 +109,21 @@ onion_payload | noise | a layer whose content may not be carried
 onion_return | noise | an onion return that we have not sealed, or too long ago
 onion_kind | bug | no packet of the onion
 onion_message | bug | a message between processes that is none of the onion's
+onion_client_kind | noise | no packet for an onion client
+onion_client_unasked | noise | an answer to nothing that we have asked, or not any more
+onion_client_not_ours | noise | an answer of a node that says who announced what, and is wrong
+onion_client_weak_key | noise | a letter or an answer with a key of low order
+onion_client_address | noise | a node named an address to which nothing may go
+onion_client_named_full | noise | nodes that answers named beyond 8 a second
+onion_client_letters_full | flood | letters by our own paths beyond 32 a second
+onion_client_letters_astray | flood | letters that came by no path of ours, beyond 2 a second
+onion_client_strangers_full | flood | letters of strangers beyond 5 a second
+onion_client_forged | noise | a letter, or a DHT key, that its sender did not seal
+onion_client_stranger | none | a DHT key of somebody who is no friend
+onion_client_other_key | noise | a DHT key that is ours, or not that of its sender
+onion_client_copy | none | a DHT key that came by another node already
+onion_client_replay | noise | a DHT key packet older than the last
+onion_client_relay_refused | slow | a relay took no onion packet
 weak_key | noise | an onion packet with a key of low order
 target_family | family | an address of a family that is unknown, or that we do not have
 target_forbidden | noise | unspecified, multicast, broadcast, reserved

@@ -17,6 +17,7 @@ NO_REASONS = {  # texts that look like one
     "data_announce",
     "data_entries",
     "data_hash",
+    "data_key",
     "data_store",
     "dht_key",
     "group_chats",

@@ -1,0 +1,154 @@
+"""The nodes that onion paths are made of, and which three of them make the next path."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from core.crypto import PublicKey
+from core.endpoint import Endpoint, is_ipv4, is_lan, prefix_of
+from core.entropy import Entropy
+from core.packets.nodes import NodeInfo
+
+MAX_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
+MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
+ENOUGH = 3  # hops of a path; with fewer nodes of the DHT the bootstrap nodes help out
+SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
+
+
+class PathNodes:
+    """A ring of 32 nodes, the newest pushing out the oldest, and 32 bootstrap nodes besides.
+
+    Not every node of the DHT does onion hops. One that was only in paths that never worked is a
+    suspect: it stays, but is chosen only where too few others are known. (The reference keeps no
+    such record.)
+    """
+
+    __slots__ = ("_bootstrap", "_entropy", "_failures", "_families", "_ring")
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._ring: dict[PublicKey, NodeInfo] = {}  # oldest first
+        self._bootstrap: dict[PublicKey, NodeInfo] = {}
+        self._failures: dict[PublicKey, int] = {}  # of nodes of the ring
+        self._families: set[bool] = set()  # is_ipv4 of what the DHT talks with
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def add_bootstrap(self, node: NodeInfo) -> None:
+        """Keeps a node that serves until the DHT has found some; the oldest of 33 goes."""
+        if node.key not in self._bootstrap and len(self._bootstrap) >= MAX_PATH_NODES:
+            del self._bootstrap[next(iter(self._bootstrap))]
+        self._bootstrap[node.key] = node
+
+    def add(self, node: NodeInfo) -> None:
+        """Puts a node into the ring; one that is there keeps its place and its address."""
+        ring = self._ring
+        if node.key in ring or node.tcp:
+            return
+        if len(ring) >= MAX_PATH_NODES:
+            oldest = next(iter(ring))
+            del ring[oldest]
+            self._failures.pop(oldest, None)
+        ring[node.key] = node
+
+    def learn(self, nodes: Iterable[NodeInfo]) -> None:
+        """Takes nodes that the DHT itself talks with: their families can be sent to."""
+        for node in nodes:
+            self._families.add(is_ipv4(node.endpoint))
+            self.add(node)
+
+    def worked(self, nodes: Iterable[NodeInfo]) -> None:
+        """An answer came through a path of these nodes."""
+        for node in nodes:
+            self.add(node)
+            self._failures.pop(node.key, None)
+
+    def failed(self, nodes: Iterable[NodeInfo]) -> None:
+        """A path of these nodes died without ever carrying an answer."""
+        for node in nodes:
+            if node.key in self._ring:
+                self._failures[node.key] = self._failures.get(node.key, 0) + 1
+
+    def is_suspect(self, key: PublicKey) -> bool:
+        """Tells whether the node was in nothing but failures lately."""
+        return self._failures.get(key, 0) >= SUSPECT_AFTER
+
+    def expected(self, most: int, of_prefix: int) -> int:
+        """Returns how many places of a node list these nodes could fill, at most `most`."""
+        prefixes: Counter[bytes] = Counter()
+        count = 0
+        for node in self._ring.values():
+            if self.is_suspect(node.key):
+                continue
+            if not is_lan(node.endpoint):
+                prefix = prefix_of(node.endpoint)
+                prefixes[prefix] += 1
+                if prefixes[prefix] > of_prefix:
+                    continue
+            count += 1
+        return min(most, count)
+
+    def sample(self, count: int, with_bootstrap: bool = False) -> list[NodeInfo]:
+        """Returns up to `count` different random nodes of the ring, or if it is empty and
+        `with_bootstrap` of the bootstrap nodes."""
+        nodes = list(self._ring.values())
+        if not nodes and with_bootstrap:
+            nodes = list(self._bootstrap.values())
+        return self._shuffled(nodes)[:count]
+
+    def to_save(self) -> list[NodeInfo]:
+        """Returns the eight newest, filled up with bootstrap nodes."""
+        nodes = dict(reversed(self._ring.items()))
+        for key, node in self._bootstrap.items():
+            nodes.setdefault(key, node)
+        return list(nodes.values())[:MAX_SAVED]
+
+    def choose(self, count: int, relay: NodeInfo | None = None) -> tuple[NodeInfo, ...] | None:
+        """Returns `count` hops in their order, behind `relay` if there is one; None if no node is
+        known.
+
+        No two of them share a /24 or /64 (local networks apart) while the known nodes allow it.
+        Else prefixes repeat, and where less than `count` nodes are known even nodes: a network of
+        one node can be used (the reference draws each hop without looking at the others).
+        """
+        known = self._ring
+        if len(known) < ENOUGH:
+            known = known | self._bootstrap
+        if not known:
+            return None
+        nodes = self._shuffled(list(known.values()))
+        # A hop on the open Internet sends nothing into local networks.
+        outside = relay is not None and not is_lan(relay.endpoint)
+        nodes.sort(key=lambda node: (outside and is_lan(node.endpoint), self.is_suspect(node.key)))
+        hops = self._spread(nodes, count, relay)
+        while len(hops) < count:
+            hops += nodes[: count - len(hops)]
+        hops.sort(key=lambda hop: (not self._is_direct(hop.endpoint), not is_lan(hop.endpoint)))
+        return tuple(hops)
+
+    @staticmethod
+    def _spread(nodes: list[NodeInfo], count: int, relay: NodeInfo | None) -> list[NodeInfo]:
+        """Takes the first nodes of different prefixes; if they are too few, others as well."""
+        taken = set() if relay is None else {prefix_of(relay.endpoint)}
+        hops: list[NodeInfo] = []
+        others: list[NodeInfo] = []
+        for node in nodes:
+            if len(hops) == count:
+                return hops
+            prefix = prefix_of(node.endpoint)
+            if prefix in taken and not is_lan(node.endpoint):
+                others.append(node)
+                continue
+            taken.add(prefix)
+            hops.append(node)
+        return hops + others[: count - len(hops)]
+
+    def _is_direct(self, endpoint: Endpoint) -> bool:
+        """Tells whether we can send to this family ourselves, as a first hop needs it."""
+        return not self._families or is_ipv4(endpoint) in self._families
+
+    def _shuffled(self, nodes: list[NodeInfo]) -> list[NodeInfo]:
+        for place in range(len(nodes) - 1, 0, -1):
+            other = self._entropy.below(place + 1)
+            nodes[place], nodes[other] = nodes[other], nodes[place]
+        return nodes

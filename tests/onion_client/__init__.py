@@ -1,0 +1,1 @@
+"""Tests of the onion client, most of them among real onion nodes on made-up time."""
