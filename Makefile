@@ -14,6 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest
+TWO := -n 2 --dist worksteal
+# Tests start some hundred nodes, each of many processes: none of them is to compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-slow lint unit process peers wheel sdist deb wheel-test bench clean
 .DEFAULT_GOAL := test
@@ -28,14 +31,17 @@ lint: $(VENV)/.dev-stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# In one process, with made-up time: as many at once as there are cores.
+# In one process, with made-up time: as many at once as there are cores. The largest simulations are
+# marked no_cover, since coverage makes them three times as long and smaller tests run the same lines.
 unit: $(VENV)/.dev-stamp
-	$(PYTEST) -q -n 2 -m "not slow and not process and not interop" \
+	$(PYTEST) -q $(TWO) -m "not slow and not process and not interop" \
 		--cov=core --cov-branch --cov-report=term:skip-covered
 
-# Real processes and the reference's programs: timing counts, so one after the other.
+# Real processes and the reference's programs: mostly they wait, so two at a time; then those that
+# measure, one after the other.
 process: $(VENV)/.dev-stamp peers
-	$(PYTEST) -q -m "(process or interop) and not slow"
+	$(PYTEST) -q $(TWO) -m "(process or interop) and not slow and not alone"
+	$(PYTEST) -q -m "alone and not slow"
 
 test-slow: $(VENV)/.dev-stamp peers
 	$(PYTEST) -q -m slow

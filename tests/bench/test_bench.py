@@ -53,12 +53,14 @@ def _clients() -> KeptClients:
     return clients.load(plan.clients_needed(ALL, (20,)))
 
 
+@pytest.mark.alone
 @pytest.mark.process
 def test_our_node_answers_every_load() -> None:
     made = _clients()
     _run(Toxmesh(made, None), made)
 
 
+@pytest.mark.alone
 @pytest.mark.interop
 def test_tox_bootstrapd_answers_every_load() -> None:
     peer = found(peers.bootstrapd)

@@ -8,6 +8,7 @@ from toxmesh.bench.measured import Measured
 from toxmesh.bench.traffic import Result
 
 
+@pytest.mark.alone
 @pytest.mark.process
 @pytest.mark.slow
 def test_no_answer_costs_more_than_the_best_committed_one() -> None:

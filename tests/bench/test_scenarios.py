@@ -154,6 +154,7 @@ def test_pairs_are_as_often_of_two_shards_as_chance_would_make_them(shards: int)
         assert len({part[i].public for i in range(160)}) == 160
 
 
+@pytest.mark.alone
 @pytest.mark.process
 def test_a_turn_is_the_work_of_one_worker() -> None:
     made = clients.load(4000)
@@ -231,6 +232,7 @@ def _kept(bar: Bar) -> bool:
     return bar.met or bar.figure.startswith(_OF_THE_MACHINE)
 
 
+@pytest.mark.alone
 @pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -14,6 +14,7 @@ from toxmesh.bench.suite import FRESH_LOAD
 from toxmesh.bench.traffic import Result
 
 
+@pytest.mark.alone
 @pytest.mark.process
 @pytest.mark.slow
 def test_no_process_grows_under_full_load() -> None:
@@ -38,6 +39,7 @@ def test_a_verdict_names_what_grew_and_what_died() -> None:
     assert verdict.grown() == ["dht.1 was not there at the beginning"]
 
 
+@pytest.mark.alone
 @pytest.mark.process
 @pytest.mark.slow
 def test_no_load_alone_makes_the_node_grow_or_loses_what_nobody_counts() -> None:
@@ -50,6 +52,7 @@ def test_no_load_alone_makes_the_node_grow_or_loses_what_nobody_counts() -> None
     assert set(found) == set(LOADS)
 
 
+@pytest.mark.alone
 @pytest.mark.process
 def test_one_load_alone_is_balanced() -> None:
     args = arguments(["soak", "--seconds", "1", "--no-pin", "--sources", "50"])
@@ -59,6 +62,7 @@ def test_one_load_alone_is_balanced() -> None:
         assert account.balanced, str(account)
 
 
+@pytest.mark.alone
 @pytest.mark.process
 def test_more_new_clients_than_can_wait_are_answered_or_counted() -> None:
     args = arguments(["soak", "--seconds", "1", "--no-pin"])

@@ -36,9 +36,9 @@ class Running:
         self.err = ""
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stops the node within its 5 s and returns the exit code."""
+        """Stops the node and returns the exit code; on a busy machine its 5 s may be longer."""
         self.process.send_signal(number)
-        self.out, self.err = self.process.communicate(timeout=5)
+        self.out, self.err = self.process.communicate(timeout=20)
         return self.process.returncode
 
 

@@ -8,6 +8,7 @@ from core import crypto
 from core.crypto import SecretKey, SharedKey, SharedKeys
 from core.entropy import SeededEntropy
 
+pytestmark = pytest.mark.no_cover  # five times as long with it, and its own memory beside
 BAR = 250  # bytes a key
 
 

@@ -245,9 +245,9 @@ def run(node: Node, key: bytes, seconds: float = 31.0) -> list[dict[str, Any]]:
 def test_a_lookup_tells_each_step_until_the_node_itself_answers() -> None:
     world = World(seed=5)
     first = world.add_node("first")
-    for _ in range(99):
+    for _ in range(59):
         world.add_node(bootstrap=[first])
-    world.run_for(200.0)
+    world.run_for(100.0)
     node = world.nodes[50]
     stranger = next(
         other for other in world.nodes if other not in known(world, node) and other is not node

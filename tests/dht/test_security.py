@@ -62,6 +62,7 @@ def test_a_flood_of_made_up_answers_changes_nothing() -> None:
     assert drops["dht_unasked"] + sizes >= 20_000
 
 
+@pytest.mark.no_cover  # three times as long with it; smaller tests run the same lines
 @pytest.mark.parametrize("prefix", ["one address", "one /24"])
 def test_attackers_of_one_prefix_get_at_most_a_quarter_of_the_table(prefix: str) -> None:
     """200 honest nodes; 2,000 attackers, keys ground towards the target, who answer everything."""
@@ -85,12 +86,13 @@ def test_attackers_of_one_prefix_get_at_most_a_quarter_of_the_table(prefix: str)
         # An attacker answers: what its ping or nodes answer would do.
         keeper._answered(key, endpoint, world.now)
     mine = set(keeper.close.by_key)
-    assert len(mine & attackers) <= 0.25 * len(mine)
+    assert 0 < len(mine & attackers) <= 0.25 * len(mine)
     assert honest <= mine  # no verified node was displaced
     for search in keeper.searches.values():
         assert sum(client.key in attackers for client in search.clients) <= 2
 
 
+@pytest.mark.no_cover
 def test_a_search_for_an_honest_node_succeeds_among_many_nodes_of_one_prefix() -> None:
     world = World(seed=6)
     first = world.add_node("first")

@@ -15,6 +15,7 @@ from core.onion.announce_store import (
     AnnounceStore,
 )
 
+pytestmark = pytest.mark.no_cover  # four times as long with it, and its own memory beside
 BAR = 600  # bytes an entry, with everything that finds and orders it
 COUNT = 100_000
 

@@ -3,8 +3,12 @@
 import random
 from collections import Counter
 
+import pytest
+
 from core.dht import DhtModule
 from tests.simulation import Node, World
+
+pytestmark = pytest.mark.no_cover  # three times as long with it; smaller tests run the same lines
 
 
 def dht(node: Node) -> DhtModule:
@@ -54,10 +58,11 @@ def look_up(world: World, count: int, limit: float) -> int:
     return found()
 
 
-def test_a_thousand_nodes_bootstrap_from_one_and_every_lookup_ends_at_the_nearest_node() -> None:
+@pytest.mark.parametrize("nodes", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_nodes_bootstrap_from_one_and_every_lookup_ends_at_the_nearest_node(nodes: int) -> None:
     world = World(seed=1)
     first = world.add_node()
-    for _ in range(999):
+    for _ in range(nodes - 1):
         world.add_node(bootstrap=[first])
     world.run_for(40.0)
     assert all(len(dht(node).snapshot_of_table.rows) >= 16 for node in world.nodes)
