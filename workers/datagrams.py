@@ -23,7 +23,8 @@ from workers.outbox import WorkerOutbox
 
 _BATCHES_A_TURN = 2  # of 64, from one socket, before the others have their turn
 _MISSES_WHEN_BUSY = 4  # new keys after full batches: a quarter of the time that these take
-_MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody waits long
+_MISSES_A_TURN = 16  # when there is time: half a millisecond, so that nobody known waits long
+_MISSES_ALONE = 32  # when nobody known has asked since the last turn: fewer turns, greater batches
 
 BATCH_WIDTHS = 7  # core.link.mmsg: a batch has 64 datagrams at most, a number of 7 bits
 
@@ -72,6 +73,7 @@ class Datagrams:
         self._handlers: list[Handler] = []
         self.find_handlers()
         self._full = False  # whether the last batches were full ones
+        self._hits = 0  # how often keys had been at hand after the last turn of new ones
 
     def find_handlers(self) -> None:
         """Takes the module's handlers by kind, at first and when it has exchanged some."""
@@ -169,15 +171,17 @@ class Datagrams:
 
     def serve_misses(self, now: float) -> bool:
         """Computes keys of some new senders and answers them; returns whether more wait."""
-        count = _MISSES_WHEN_BUSY if self._full else _MISSES_A_TURN
-        self._full = False
         keys = self._keys
+        alone = keys.hits == self._hits
+        count = _MISSES_WHEN_BUSY if self._full else _MISSES_ALONE if alone else _MISSES_A_TURN
+        self._full = False
         waiting = self.misses.take(count)
         computed = keys.compute(map(_key_of, waiting))
         hits = keys.hits
         for socket, rows in groupby(waiting, key=_socket_of):
             _, sources, packets, _, _ = zip(*rows, strict=True)
             self._run(self._handlers, packets, sources, socket, now, deferring=False)
-        keys.hits = max(hits, keys.hits - computed)  # who waited for a key did not have it at hand
+        # whoever waited for a key did not have it at hand
+        self._hits = keys.hits = max(hits, keys.hits - computed)
         self._say_in_hand(0)
         return bool(self.misses)

@@ -160,8 +160,27 @@ def test_new_keys_get_less_time_after_full_batches_and_one_prefix_its_share_alon
     assert stage.out.drops == {"new_key:prefix": 36}
     stage.datagrams.serve_misses(1.0)
     assert len(stage.module.calls) == 32  # 4 of them
+    stage.send(b"known")
+    stage.read()
     stage.datagrams.serve_misses(1.0)
-    assert len(stage.module.calls) == 48  # 16, for this time no batch was full
+    assert len(stage.module.calls) == 49  # 16, for this time no batch was full
+    stage.datagrams.serve_misses(1.0)
+    assert len(stage.module.calls) == 81  # 32, for nobody known has asked since
+
+
+def test_new_keys_get_two_turns_in_one_while_nobody_known_asks(stage: Stage) -> None:
+    for number in range(60):
+        stage.send(b"new", key=stage.new[number])
+    stage.read()
+    assert stage.datagrams.serve_misses(1.0)
+    assert len(stage.module.calls) == 32
+    stage.send(b"known")
+    stage.read()
+    assert stage.module.calls[-1] == b"known"
+    assert stage.datagrams.serve_misses(1.0)
+    assert len(stage.module.calls) == 33 + 16
+    assert not stage.datagrams.serve_misses(1.0)
+    assert stage.answers(61).count(b"known") == 1
 
 
 def test_keys_are_computed_before_the_packets_that_wait_for_them_and_are_no_hits(
