@@ -55,8 +55,7 @@ class ToxId(NamedTuple):
                 f" {sum_found.hex().upper()}: a digit is wrong"
             )
         key = PublicKey(body[:KEY_SIZE])
-        # c-toxcore crypto_core.c: public_key_valid asks for a clear top bit
-        if key[-1] & 0x80 or key in LOW_ORDER:
+        if not is_key(key):
             raise ToxIdError("its public key is none that anybody can have")
         return cls(key, body[KEY_SIZE:])
 
@@ -67,6 +66,14 @@ class ToxId(NamedTuple):
 
     def __str__(self) -> str:
         return self.encode().hex().upper()
+
+
+def is_key(key: bytes) -> bool:
+    """Tells whether somebody can have this public key.
+
+    c-toxcore crypto_core.c: public_key_valid asks for a clear top bit; we, for no low order too.
+    """
+    return len(key) == KEY_SIZE and not key[-1] & 0x80 and key not in LOW_ORDER
 
 
 def _checksum(data: bytes) -> bytes:

@@ -238,6 +238,23 @@ relay_client_unasked_pong | noise | an answer of a relay to no ping of ours
 relay_client_unknown_link | none | something on a link that we have not, or have given up
 relay_client_unreachable | network | a relay that could not be connected to
 relay_client_weak_key | noise | a relay with a key of low order, or our own
+friend_unknown | noise | a handshake, or word of one, who is no friend (any more)
+friend_silent | client | a friend from whom nothing came for 32 s; its session was ended
+friend_share_relays | noise | a friend's list of relays that is none
+friend_relay_port | noise | a friend's relay at port 0
+friend_request_size | noise | a friend request of a wrong size
+friend_request_again | noise | a friend request of one of the 32 who asked last
+friend_request_nospam | noise | a friend request to a Tox ID that an identity has not, or had
+friend_request_known | none | a friend request of a friend, or of an identity to itself
+messenger_size | noise | a friend's packet of a wrong size, or with a value that cannot be
+messenger_unknown_friend | noise | a packet of one who is no friend (any more)
+messenger_not_online | noise | a packet of a friend that has not said that it is online
+messenger_unknown_kind | noise | a friend's packet of a kind that is not served
+messenger_file_number | noise | a friend's file under a number that is in use
+messenger_file_unknown | none | a friend's word on a file transfer that is over
+messenger_file_control | noise | a friend's word that its file transfer's state does not allow
+messenger_file_seek | noise | a friend's seek in a file that it may not, or behind its end
+messenger_file_data | none | data of a file that is not accepted, or not wanted any more
 control_failed | bug | a request that the node failed over; its log has the trace
 control_full | tool | 128 are connected at the control door
 control_idle | tool | closed after 60 s without a word
