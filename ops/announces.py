@@ -46,9 +46,7 @@ def refusal_table(rows: list[dict[str, Any]], head: str = "refused because") -> 
 
 @click.command("find")
 @click.argument("key", metavar="KEY")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def find(key: str, state_dir: Path, as_json: bool) -> int:
     """Show what is stored here under KEY: an announced client, data, or a group chat.
 
@@ -96,17 +94,8 @@ def find(key: str, state_dir: Path, as_json: bool) -> int:
 
 
 @click.command("stats")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 100),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="Prefixes shown.",
-)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.limit_of(10, 100, "Prefixes shown.")
+@options.asks
 def stats(limit: int, state_dir: Path, as_json: bool) -> int:
     """Show how full the announce store is: ages, prefixes of last hops, refusals, searches.
 
@@ -203,12 +192,8 @@ def _peers(rows: list[dict[str, Any]]) -> list[str]:
 
 @click.command("groups")
 @click.argument("chat_id", metavar="[CHAT_ID]", required=False)
-@click.option(
-    "--limit", type=click.IntRange(1, _MOST_CHATS), default=100, show_default=True, metavar="N"
-)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.limit_of(100, _MOST_CHATS)
+@options.asks
 def groups(chat_id: str | None, limit: int, state_dir: Path, as_json: bool) -> int:
     """List the group chats with peers announced here (0x87), or the peers of one chat.
 

@@ -47,9 +47,7 @@ def _print(answer: dict[str, Any], as_json: bool, word: str) -> int:
 @click.option("--for", "seconds", type=DURATION, help="Only for so long: 90s, 15m, 2h, 3d.")
 @click.option("--note", default="", metavar="TEXT", help="Why; shown in the list.")
 @click.option("--force", is_flag=True, help="Also what takes in this machine or most addresses.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def add(
     what: tuple[str, ...],
     seconds: float | None,
@@ -77,9 +75,7 @@ def add(
 @click.argument("match", required=False, metavar="[ADDRESS|KEY]")
 @click.option("--kind", type=click.Choice(("prefix", "key")), help="Only these.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def show(
     match: str | None, kind: str | None, limit: int, state_dir: Path, as_json: bool
 ) -> int:
@@ -105,9 +101,7 @@ def show(
 @click.command("remove")
 @click.argument("what", nargs=-1, metavar="PREFIX|KEY...")
 @click.option("--all", "everything", is_flag=True, help="All bans.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def remove(what: tuple[str, ...], everything: bool, state_dir: Path, as_json: bool) -> int:
     """Let prefixes or keys in again. Exit codes: 0 done, 1 that is not banned."""
     if bool(what) == everything:

@@ -9,9 +9,7 @@ from ops.announces import kind_table, rate, refusal_table
 
 
 @click.command("data")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(state_dir: Path, as_json: bool) -> int:
     """Show data on its way to announced clients (0x85), and the data announcements kept here.
 

@@ -51,9 +51,7 @@ def node_cells(row: dict[str, Any]) -> list[str]:
     "--list", "list_", type=click.Choice(["close", "random", "search"]), help="Only this list."
 )
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def show(
     sort: str, state: str | None, list_: str | None, limit: int, state_dir: Path, as_json: bool
 ) -> int:
@@ -77,12 +75,8 @@ def show(
 
 @click.command("near")
 @_key
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=16, show_default=True, metavar="N"
-)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.limit_of(16)
+@options.asks
 def near(key: str, limit: int, state_dir: Path, as_json: bool) -> int:
     """Show the known nodes nearest to KEY, and which of them others are told.
 
@@ -111,9 +105,7 @@ def near(key: str, limit: int, state_dir: Path, as_json: bool) -> int:
 
 @click.command("buckets")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def buckets(limit: int, state_dir: Path, as_json: bool) -> int:
     """Show how full the k-buckets of the close list are, and the lists of searches.
 
@@ -153,17 +145,8 @@ def buckets(limit: int, state_dir: Path, as_json: bool) -> int:
 
 
 @click.command("diversity")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Prefixes of each length.",
-)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.limit_of(5, text="Prefixes of each length.")
+@options.asks
 def diversity(limit: int, state_dir: Path, as_json: bool) -> int:
     """Show how the nodes spread over address prefixes and keys: signs of a Sybil attack.
 

@@ -24,9 +24,7 @@ _LOOK_S = 1.0  # between two looks at who is left: heartbeats come as often
 @click.option("--then-stop", is_flag=True, help="Stop when all have left, or --for is over.")
 @click.option("--wait", is_flag=True, help="Return when no relay client is left.")
 @click.option("--cancel", is_flag=True, help="Take new ones again.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(
     seconds: float | None,
     then_stop: bool,

@@ -33,9 +33,7 @@ def page(answer: dict[str, Any], short: bool) -> list[str]:
 @click.argument("prefix", default="")
 @click.option("--short", is_flag=True, help="Leave out what the reasons mean.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(prefix: str, short: bool, limit: int, state_dir: Path, as_json: bool) -> int:
     """Show what was dropped or refused: how many in the last second, how many since the start.
 

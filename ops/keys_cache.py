@@ -26,9 +26,7 @@ def _line(row: dict[str, Any]) -> list[str]:
 
 @click.command("keys-cache")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(limit: int, state_dir: Path, as_json: bool) -> int:
     """Show the caches of combined keys: how full they are, and how often a key was at hand.
 

@@ -44,9 +44,7 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("--changed", is_flag=True, help="Only those that were changed while the node runs.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def show(
     name: str | None, changed: bool, limit: int, state_dir: Path, as_json: bool
 ) -> int:
@@ -83,9 +81,7 @@ def _value(text: str) -> int | float | None:
 @click.argument("name")
 @click.argument("value", metavar="VALUE|default")
 @click.option("--for", "seconds", type=DURATION, help="Back to the default after: 90s, 15m, 2h.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def change(
     name: str, value: str, seconds: float | None, state_dir: Path, as_json: bool
 ) -> int:

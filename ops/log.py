@@ -19,9 +19,7 @@ _COLOURS = {"debug": "bright_black", "warning": "yellow", "error": "red", "criti
 @click.argument("name", required=False)
 @click.argument("level", required=False, type=click.Choice(LEVELS))
 @click.option("--for", "seconds", type=DURATION, help="Back to normal after: 90s, 15m, 2h.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def level(
     name: str | None,
     level: str | None,
@@ -66,9 +64,7 @@ def _level_row(row: dict[str, Any]) -> list[str]:
 @click.option("--level", type=click.Choice([*LEVELS, "critical"]), default="debug",
               help="The least that is shown.")  # fmt: skip
 @click.option("--from", "name", default="", metavar="NAME", help="Of one process or role.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def tail(
     lines: int, follow: bool, level: str, name: str, state_dir: Path, as_json: bool
 ) -> int:

@@ -22,9 +22,7 @@ def _print(answer: dict[str, Any], as_json: bool) -> int:
 
 
 @click.command("show")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def show(state_dir: Path, as_json: bool) -> int:
     """Show the message of the day, as it is filled in at the moment."""
     return _print(client.ask(state_dir, "motd"), as_json)
@@ -32,9 +30,7 @@ def show(state_dir: Path, as_json: bool) -> int:
 
 @click.command("set")
 @click.argument("text")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def set_(text: str, state_dir: Path, as_json: bool) -> int:
     """Give the running node another message of the day; "" for none.
 

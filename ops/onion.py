@@ -9,9 +9,7 @@ from ops.announces import kind_table, refusal_table
 
 
 @click.command("onion")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(state_dir: Path, as_json: bool) -> int:
     """Show onion hops by kind, returns, forwarding, refusals by reason, and the age of secrets.
 

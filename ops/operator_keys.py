@@ -47,9 +47,7 @@ def new(file: Path | None, address: str, server_key: str) -> int:
 
 
 @click.command("server")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def server(state_dir: Path, as_json: bool) -> int:
     """Show where a node's remote door is, its key, and whose keys may come in.
 

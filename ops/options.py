@@ -34,11 +34,18 @@ def as_json(command: Command) -> Command:
     )
 
 
-def limit(command: Command) -> Command:
-    """Adds `--limit N` of a listing; the command gets `limit`."""
+def limit_of(
+    default: int, most: int = 10_000, text: str | None = None
+) -> Callable[[Command], Command]:
+    """Returns what adds `--limit N` of a listing, at most `most`; the command gets `limit`."""
     return click.option(
-        "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, metavar="N"
-    )(command)
+        "--limit", type=click.IntRange(1, most), default=default, show_default=True, metavar="N",
+        help=text,
+    )  # fmt: skip
+
+
+limit = limit_of(100)
+"""Adds the limit that most listings have."""
 
 
 def says_why(command: Callable[..., int]) -> Callable[..., int]:
@@ -53,6 +60,11 @@ def says_why(command: Callable[..., int]) -> Callable[..., int]:
             return error.code
 
     return run
+
+
+def asks(command: Callable[..., int]) -> Callable[..., int]:
+    """Adds what all commands have that ask the node once: `--state-dir`, `--json`, `says_why`."""
+    return state_dir(as_json(says_why(command)))
 
 
 def print_json(answer: Any) -> None:

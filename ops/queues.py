@@ -30,9 +30,7 @@ def _line(row: dict[str, Any]) -> list[str]:
 @click.command("queues")
 @click.option("--all", "everything", is_flag=True, help="Show the empty ones too.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(everything: bool, limit: int, state_dir: Path, as_json: bool) -> int:
     """Show what waits in a running node: in the kernel, in brokers and in workers.
 

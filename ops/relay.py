@@ -60,9 +60,7 @@ def _footer(answer: dict[str, Any], what: str) -> str:
 @click.option("--full", is_flag=True, help="Only clients that do not keep up.")
 @click.option("--at-once", is_flag=True, help="Do not wait a second to measure rates.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def clients(
     sort: str,
     state: str | None,
@@ -99,9 +97,7 @@ def clients(
 @click.command("client")
 @click.argument("key")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def client(key: str, limit: int, state_dir: Path, as_json: bool) -> int:
     """Show one client: its connections, its links, and for what its input waits."""
     args = {"key": key, "limit": limit}
@@ -134,9 +130,7 @@ def client(key: str, limit: int, state_dir: Path, as_json: bool) -> int:
 @click.command("links")
 @click.option("--state", type=click.Choice(("up", "waiting")), help="Only links in this state.")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def links(state: str | None, limit: int, state_dir: Path, as_json: bool) -> int:
     """List who is linked to whom; a link waits until both have asked for it."""
     args: dict[str, Any] = {"limit": limit, **({"state": state} if state else {})}
@@ -157,9 +151,7 @@ def links(state: str | None, limit: int, state_dir: Path, as_json: bool) -> int:
 @click.argument("key")
 @click.option("--for", "seconds", type=DURATION, help="Refuse this key for so long: 90s, 15m, 2h.")
 @click.option("--reason", default="", metavar="TEXT", help="For the log and the list of bans.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def kick(key: str, seconds: float | None, reason: str, state_dir: Path, as_json: bool) -> int:
     """Close the connections of a client; with --for refuse its key until then.
 

@@ -13,9 +13,7 @@ _WOULD = {"live": "at once", "replace": "by replacing processes", "restart": "AT
 
 @click.command("reload")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(dry_run: bool, state_dir: Path, as_json: bool) -> int:
     """Read the settings again and follow what changed; SIGHUP does the same.
 

@@ -110,9 +110,7 @@ def _write(path: Path, data: bytes) -> str:
 @click.command("report")
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @click.option("--redact", "redacted", is_flag=True, help="Take IP addresses out.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(file: Path | None, redacted: bool, state_dir: Path, as_json: bool) -> int:
     """Put what is known about a node into one file, for those who help.
 

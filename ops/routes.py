@@ -59,9 +59,7 @@ def page(answer: dict[str, Any]) -> list[str]:
 
 @click.command("routes")
 @click.option("--key", metavar="KEY", help="A public key: show which processes have it.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(key: str | None, state_dir: Path, as_json: bool) -> int:
     """Show which role takes which kind of datagram, and how its shards share the keys.
 

@@ -34,9 +34,7 @@ def table(answer: dict[str, Any]) -> list[str]:
 @click.command("services")
 @click.argument("change", metavar="[on|off]", type=click.Choice(["on", "off"]), required=False)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(
     change: str | None, names: tuple[str, ...], state_dir: Path, as_json: bool
 ) -> int:

@@ -135,9 +135,7 @@ def page(answer: dict[str, Any]) -> list[str]:
 
 
 @click.command("status")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(state_dir: Path, as_json: bool) -> int:
     """Show whether a running node is well, its workers, and totals of packets.
 

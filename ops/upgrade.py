@@ -11,9 +11,7 @@ _ANSWER_S = 700.0  # as long as the node takes for all its processes, one after 
 
 @click.command("upgrade")
 @click.option("--check", is_flag=True, help="Only try whether the installed version can go on.")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(check: bool, state_dir: Path, as_json: bool) -> int:
     """Let the running node go on as the version of toxmesh that is installed now.
 

@@ -12,9 +12,7 @@ _ANSWER_S = 600.0  # as long as the node takes for all its processes, one after 
 
 @click.command("restart")
 @click.argument("name")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def restart(name: str, state_dir: Path, as_json: bool) -> int:
     """Replace a process by a new one: dht.0, all of a role (onion), the broker, or all (*).
 
@@ -45,9 +43,7 @@ def _change(request: str, args: dict[str, Any], state_dir: Path, as_json: bool) 
 @click.command("add")
 @click.argument("role")
 @click.argument("count", type=click.IntRange(1), default=1)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def add(role: str, count: int, state_dir: Path, as_json: bool) -> int:
     """Give a role (dht, onion, relay) more processes while the node runs.
 
@@ -61,9 +57,7 @@ def add(role: str, count: int, state_dir: Path, as_json: bool) -> int:
 @click.command("remove")
 @click.argument("role")
 @click.argument("count", type=click.IntRange(1), default=1)
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def remove(role: str, count: int, state_dir: Path, as_json: bool) -> int:
     """Take processes from a role, those with the highest numbers first; one has to stay.
 
@@ -76,9 +70,7 @@ def remove(role: str, count: int, state_dir: Path, as_json: bool) -> int:
 
 @click.command("drain")
 @click.argument("name")
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def drain(name: str, state_dir: Path, as_json: bool) -> int:
     """Give what one process (relay.1) has to the others of its role, and end it.
 

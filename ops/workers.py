@@ -11,9 +11,7 @@ GOOD, DEGRADED = 0, 1
 
 @click.command("workers")
 @options.limit
-@options.state_dir
-@options.as_json
-@options.says_why
+@options.asks
 def command(limit: int, state_dir: Path, as_json: bool) -> int:
     """Show the processes of a running node: state, load, memory, restarts.
 

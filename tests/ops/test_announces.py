@@ -12,8 +12,7 @@ from core.slots import slot_of
 from ops import client
 from tests.cli.commands import Said, call
 from tests.onion.client import AnnounceAnswer, Client, group_announce
-from tests.ops import shapes
-from tests.ops.schema import differences
+from tests.ops.asked import ask
 from tests.processes.node import Node, running, until
 
 pytestmark = pytest.mark.process
@@ -59,15 +58,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     workers = f"dht=1,onion={SHARDS},relay=0"
     with running(tmp_path_factory.mktemp("announces"), workers=workers) as node:
         yield node
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    """Asks a node, and compares the answer with its description."""
-    answer = client.ask(node.state_dir, request, args)
-    described = shapes.REQUESTS[request]
-    assert differences(described.answer, answer) == []
-    assert set(args) <= set(described.arguments)
-    return answer
 
 
 def ops(capsys: pytest.CaptureFixture[str], node: Node, *words: object) -> Said:

@@ -18,8 +18,7 @@ import pytest
 from core.asking import CannotAnswer
 from ops import client
 from tests.cli.commands import Said, call
-from tests.ops import shapes
-from tests.ops.schema import differences
+from tests.ops.asked import ask
 from tests.processes.node import Node, free_port, running, until
 from tests.processes.streams import Stream
 from tests.web import inventory
@@ -34,15 +33,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     port = str(free_port(socket.SOCK_STREAM))
     with running(place, "--tcp-port", port, workers="dht=2,onion=2,relay=1") as made:
         yield made
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    """Asks a node, and compares the answer with its description."""
-    answer = client.ask(node.state_dir, request, args)
-    described = shapes.REQUESTS[request]
-    assert differences(described.answer, answer) == []
-    assert set(args) <= set(described.arguments)
-    return answer
 
 
 def ops(capsys: pytest.CaptureFixture[str], state_dir: Path, *words: object) -> Said:

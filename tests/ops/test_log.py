@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
 from ops import client
 from tests.cli.commands import call
 from tests.ops import shapes
+from tests.ops.asked import ask
 from tests.ops.schema import differences
 from tests.processes.node import Node, Pinger, running, until
 
@@ -24,13 +25,6 @@ pytestmark = pytest.mark.process
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with running(tmp_path_factory.mktemp("state") / "s", workers="dht=2,onion=1,relay=0") as node:
         yield node
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    answer = client.ask(node.state_dir, request, args)
-    assert differences(shapes.REQUESTS[request].answer, answer) == []
-    assert set(args) <= set(shapes.REQUESTS[request].arguments)
-    return answer
 
 
 def levels(node: Node) -> dict[str, tuple[str, str, bool]]:

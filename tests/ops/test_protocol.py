@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +20,7 @@ from core.packets.dht import PingRequest, PingRequestBody, PingResponse, PingRes
 from ops import client
 from tests.cli.commands import Said, call
 from tests.ops import shapes
+from tests.ops.asked import ask
 from tests.ops.schema import differences
 from tests.processes.node import Node, Pinger, running, until
 
@@ -47,15 +48,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 def knows_somebody(node: Node) -> bool:
     return bool(ask(node, "dht buckets")["given_to_others"])
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    """Asks a node, and compares the answer with its description."""
-    answer = client.ask(node.state_dir, request, args)
-    described = shapes.REQUESTS[request]
-    assert differences(described.answer, answer) == []
-    assert set(args) <= set(described.arguments)
-    return answer
 
 
 def ops(capsys: pytest.CaptureFixture[str], node: Node, *words: object) -> Said:

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ops import client
 from tests.cli.commands import Said, call
 from tests.ops import shapes
+from tests.ops.asked import ask
 from tests.ops.schema import differences
 from tests.processes.node import Node, free_port, running, until
 from tests.processes.streams import Stream
@@ -41,15 +41,6 @@ def pair(node: Node) -> Iterator[tuple[Stream, Stream]]:
         other.send(b"\x00" + one.keys.public)
         until(lambda: one.pull(0.05) and any(row[0] == 2 for row in one.client.packets), 10)
         yield one, other
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    """Asks a node, and compares the answer with its description."""
-    answer = client.ask(node.state_dir, request, args)
-    described = shapes.REQUESTS[request]
-    assert differences(described.answer, answer) == []
-    assert set(args) <= set(described.arguments)
-    return answer
 
 
 def ops(capsys: pytest.CaptureFixture[str], state_dir: Path, *words: object) -> Said:

@@ -8,15 +8,13 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.services import KINDS, SERVICES
 from ops import client
 from tests.cli.commands import Said, call
-from tests.ops import shapes
-from tests.ops.schema import differences
+from tests.ops.asked import ask
 from tests.ops.test_announces import RETURN, LastHop
 from tests.processes.node import Node, free_port, running, until
 from tests.processes.streams import Stream, tcp_port
@@ -36,15 +34,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     arguments = ("--config", str(settings), *_TCP, "--tcp-port", str(port))
     with running(directory / "state", *arguments, workers="dht=1,onion=2,relay=1") as node:
         yield node
-
-
-def ask(node: Node, request: str, **args: Any) -> dict[str, Any]:
-    """Asks a node, and compares the answer with its description."""
-    answer = client.ask(node.state_dir, request, args)
-    described = shapes.REQUESTS[request]
-    assert differences(described.answer, answer) == []
-    assert set(args) <= set(described.arguments)
-    return answer
 
 
 def ops(capsys: pytest.CaptureFixture[str], node: Node, *words: object) -> Said:
