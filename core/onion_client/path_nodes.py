@@ -12,14 +12,18 @@ MAX_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
 MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
 ENOUGH = 3  # hops of a path; with fewer nodes of the DHT the bootstrap nodes help out
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
+CREDIT = 4  # so many more for one that was in a path that did
+REMEMBERED = 4 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
+LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
 
 class PathNodes:
     """A ring of 32 nodes, the newest pushing out the oldest, and 32 bootstrap nodes besides.
 
-    Not every node of the DHT does onion hops. One that was only in paths that never worked is a
-    suspect: it stays, but is chosen only where too few others are known. (The reference keeps no
-    such record.)
+    Not every node of the DHT does onion hops. So a path has at most one hop that is not proven, by
+    a path that carried an answer, while there are enough others; and a suspect, which was in
+    nothing but failures, is chosen last and leaves the ring first. (The reference keeps no such
+    record.)
     """
 
     __slots__ = ("_bootstrap", "_entropy", "_failures", "_families", "_ring")
@@ -28,7 +32,9 @@ class PathNodes:
         self._entropy = entropy
         self._ring: dict[PublicKey, NodeInfo] = {}  # oldest first
         self._bootstrap: dict[PublicKey, NodeInfo] = {}
-        self._failures: dict[PublicKey, int] = {}  # of nodes of the ring
+        self._failures: dict[
+            PublicKey, int
+        ] = {}  # in a row; below 0: proven; least lately noted first
         self._families: set[bool] = set()  # is_ipv4 of what the DHT talks with
 
     def __len__(self) -> int:
@@ -40,34 +46,47 @@ class PathNodes:
             del self._bootstrap[next(iter(self._bootstrap))]
         self._bootstrap[node.key] = node
 
-    def add(self, node: NodeInfo) -> None:
-        """Puts a node into the ring; one that is there keeps its place and its address."""
+    def add(self, node: NodeInfo) -> bool:
+        """Puts a node into the ring; one that is there keeps its place and its address. False if
+        it is there, or a relay."""
         ring = self._ring
         if node.key in ring or node.tcp:
-            return
+            return False
         if len(ring) >= MAX_PATH_NODES:
-            oldest = next(iter(ring))
-            del ring[oldest]
-            self._failures.pop(oldest, None)
+            suspects = (key for key in ring if self.is_suspect(key))
+            del ring[next(suspects, next(iter(ring)))]
         ring[node.key] = node
+        return True
 
     def learn(self, nodes: Iterable[NodeInfo]) -> None:
-        """Takes nodes that the DHT itself talks with: their families can be sent to."""
+        """Takes at most eight new ones of the nodes that the DHT itself talks with: their families
+        can be sent to."""
+        added = 0
         for node in nodes:
             self._families.add(is_ipv4(node.endpoint))
-            self.add(node)
+            if added < LEARNED_AT_ONCE and not self.is_suspect(node.key):
+                added += self.add(node)
 
     def worked(self, nodes: Iterable[NodeInfo]) -> None:
         """An answer came through a path of these nodes."""
         for node in nodes:
             self.add(node)
-            self._failures.pop(node.key, None)
+            self._note(node.key, -CREDIT)
 
     def failed(self, nodes: Iterable[NodeInfo]) -> None:
         """A path of these nodes died without ever carrying an answer."""
         for node in nodes:
-            if node.key in self._ring:
-                self._failures[node.key] = self._failures.get(node.key, 0) + 1
+            self._note(node.key, self._failures.get(node.key, 0) + 1)
+
+    def _note(self, key: PublicKey, failures: int) -> None:
+        self._failures.pop(key, None)
+        self._failures[key] = failures
+        if len(self._failures) > REMEMBERED:
+            del self._failures[next(iter(self._failures))]
+
+    def is_proven(self, key: PublicKey) -> bool:
+        """Tells whether the node was in a path that worked, and not in many failures since."""
+        return self._failures.get(key, 0) < 0
 
     def is_suspect(self, key: PublicKey) -> bool:
         """Tells whether the node was in nothing but failures lately."""
@@ -89,12 +108,14 @@ class PathNodes:
         return min(most, count)
 
     def sample(self, count: int, with_bootstrap: bool = False) -> list[NodeInfo]:
-        """Returns up to `count` different random nodes of the ring, or if it is empty and
-        `with_bootstrap` of the bootstrap nodes."""
+        """Returns up to `count` different random nodes of the ring, half of them proven ones, or if
+        it is empty and `with_bootstrap` of the bootstrap nodes."""
         nodes = list(self._ring.values())
         if not nodes and with_bootstrap:
             nodes = list(self._bootstrap.values())
-        return self._shuffled(nodes)[:count]
+        nodes = self._shuffled(nodes)
+        proven = [node for node in nodes if self.is_proven(node.key)][: (count + 1) // 2]
+        return (proven + [node for node in nodes if node not in proven])[:count]
 
     def to_save(self) -> list[NodeInfo]:
         """Returns the eight newest, filled up with bootstrap nodes."""
@@ -126,22 +147,33 @@ class PathNodes:
         hops.sort(key=lambda hop: (not self._is_direct(hop.endpoint), not is_lan(hop.endpoint)))
         return tuple(hops)
 
-    @staticmethod
-    def _spread(nodes: list[NodeInfo], count: int, relay: NodeInfo | None) -> list[NodeInfo]:
-        """Takes the first nodes of different prefixes; if they are too few, others as well."""
+    def _spread(self, nodes: list[NodeInfo], count: int, relay: NodeInfo | None) -> list[NodeInfo]:
+        """Takes the first nodes of different prefixes, one unproven among them; if they are too
+        few, others as well."""
         taken = set() if relay is None else {prefix_of(relay.endpoint)}
+        trial = True
         hops: list[NodeInfo] = []
+        unproven: list[NodeInfo] = []
         others: list[NodeInfo] = []
         for node in nodes:
-            if len(hops) == count:
-                return hops
             prefix = prefix_of(node.endpoint)
             if prefix in taken and not is_lan(node.endpoint):
                 others.append(node)
-                continue
-            taken.add(prefix)
-            hops.append(node)
-        return hops + others[: count - len(hops)]
+            elif trial or self.is_proven(node.key):
+                trial = trial and self.is_proven(node.key)
+                taken.add(prefix)
+                hops.append(node)
+                if len(hops) == count:
+                    return hops
+            else:
+                unproven.append(node)
+        for node in unproven:
+            if prefix_of(node.endpoint) in taken and not is_lan(node.endpoint):
+                others.append(node)
+            else:
+                taken.add(prefix_of(node.endpoint))
+                hops.append(node)
+        return (hops + others)[:count]
 
     def _is_direct(self, endpoint: Endpoint) -> bool:
         """Tells whether we can send to this family ourselves, as a first hop needs it."""

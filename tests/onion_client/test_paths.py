@@ -4,7 +4,7 @@ import pytest
 
 from core.crypto import KeyPair, PublicKey
 from core.endpoint import Endpoint, from_text, prefix_of
-from core.onion_client.path_nodes import MAX_PATH_NODES, PathNodes
+from core.onion_client.path_nodes import MAX_PATH_NODES, REMEMBERED, PathNodes
 from core.onion_client.paths import Path, PathPool
 from core.packets.nodes import NodeInfo
 from tests.onion.node import START, Network, Node, address
@@ -138,7 +138,9 @@ def test_no_two_hops_share_a_prefix_while_there_is_a_choice() -> None:
     crowd = [make_node(number, f"20.0.0.{1 + number}").info for number in range(20)]
     few = [make_node(100 + number).info for number in range(3)]
     nodes = PathNodes(StreamedEntropy("nodes"))
-    nodes.learn(crowd + few)
+    nodes.learn(few + crowd[:5])
+    nodes.learn(crowd)
+    nodes.learn(crowd)
     for _ in range(200):
         hops = nodes.choose(3)
         assert hops is not None
@@ -205,7 +207,8 @@ def test_the_ring_keeps_the_newest_32_and_bootstrap_nodes_help_out_while_it_is_e
     assert nodes.sample(6) == []
     assert len(nodes.sample(6, with_bootstrap=True)) == 6
     infos = [make_node(number).info for number in range(40)]
-    nodes.learn(infos)
+    for place in range(0, 40, 8):
+        nodes.learn(infos[place:])
     assert len(nodes) == MAX_PATH_NODES
     assert set(nodes.sample(99)) == set(infos[8:])
     assert nodes.to_save() == infos[:31:-1]
@@ -229,9 +232,49 @@ def test_a_node_that_was_in_failing_paths_alone_is_avoided_until_it_works() -> N
         assert not set(hops) & set(bad)
     nodes.worked(bad[:1])
     assert not nodes.is_suspect(bad[0].key)
-    nodes.failed(infos[4:])
-    nodes.failed(infos[4:])  # all are suspects but one: they are used nevertheless
-    assert nodes.choose(3) is not None
+    for _ in range(2):
+        nodes.failed(infos[4:])  # all are suspects but one: they are used nevertheless
+    hops = nodes.choose(3)
+    assert hops is not None
+    assert bad[0] in hops
+
+
+def test_a_path_tries_one_unproven_hop_at_a_time() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    proven = [make_node(number).info for number in range(4)]
+    nodes.worked(proven)
+    strangers = [make_node(100 + number).info for number in range(28)]
+    for place in range(0, 28, 8):
+        nodes.learn(strangers[place:])
+    tried = set()
+    for _ in range(300):
+        hops = nodes.choose(3)
+        assert hops is not None
+        assert len(set(hops) & set(proven)) >= 2
+        tried |= set(hops) - set(proven)
+    assert tried == set(strangers)
+
+
+def test_suspects_leave_the_ring_first_and_do_not_come_back_from_the_dht() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    infos = [make_node(number).info for number in range(64)]
+    for place in range(0, 32, 8):
+        nodes.learn(infos[place:])
+    for _ in range(2):
+        nodes.failed(infos[24:32])
+    nodes.learn(infos[32:])
+    assert set(nodes.sample(99)) == {*infos[:24], *infos[32:40]}
+    nodes.learn(infos[24:32])
+    assert not set(nodes.sample(99)) & set(infos[24:32])
+
+
+def test_records_of_path_nodes_are_bounded() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    for number in range(1000):
+        nodes.failed(
+            [make_node(number % 300).info._replace(key=PublicKey(number.to_bytes(32, "big")))]
+        )
+    assert len(nodes._failures) == REMEMBERED
 
 
 # Life
