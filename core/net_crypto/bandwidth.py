@@ -9,9 +9,10 @@ What differs from BBR: numbers are packets; the peer speaks only each 50 ms or m
 as much as it takes in between may be on its way on top of the path's own product.
 """
 
+import math
 from collections import deque
 
-from core.net_crypto.rates import Sent
+from core.net_crypto.rates import Feedback, Sent
 
 START_WINDOW = 64.0  # c-toxcore net_crypto.h: CRYPTO_MIN_QUEUE_LENGTH, its first credit
 MIN_WINDOW = 8.0
@@ -31,6 +32,10 @@ MAX_QUANTUM = 32.0
 QUEUE_S = 0.1  # bulk data that waits behind the pacing
 MIN_QUEUE = 16
 MAX_PERIOD_S = 0.25
+LOSS_SAMPLE, LOSS_SAMPLES = 50, 8
+MAX_LOSS, EXCESS_LOSS = 0.5, 0.1
+GIVE_WAY = 0.8
+RECENT_RTTS = 6
 
 
 class Bandwidth:
@@ -46,7 +51,9 @@ class Bandwidth:
         "_full_rate",
         "_full_rounds",
         "_gain",
+        "_last_sample",
         "_limited_until",
+        "_losses",
         "_min_rtt",
         "_min_rtt_at",
         "_next_round",
@@ -56,7 +63,11 @@ class Bandwidth:
         "_probe_until",
         "_rate",
         "_rates",
+        "_recent_rtts",
         "_round",
+        "_sample_lost",
+        "_sample_size",
+        "_unsure",
         "_window_gain",
     )
 
@@ -67,11 +78,16 @@ class Bandwidth:
         self._delivered = 0
         self._delivered_at = self._first_sent_at = now
         self._limited_until = 0  # samples up to this delivery were not at full speed
+        self._last_sample = 0.0
+        self._unsure = 0.0  # delivered perhaps, but not heard of
+        self._losses: deque[float] = deque(maxlen=LOSS_SAMPLES)
+        self._sample_lost = self._sample_size = 0
         self._rate = 0.0  # 0: not known yet
         self._rates: deque[tuple[int, float]] = deque()  # falling maxima by round
         self._round = 0
         self._next_round = 0
         self._min_rtt = FIRST_RTT_S
+        self._recent_rtts: deque[float] = deque(maxlen=RECENT_RTTS)
         self._min_rtt_at = float("-inf")
         self._period = 0.0
         self._full = False
@@ -83,8 +99,14 @@ class Bandwidth:
         self._probe_until = 0.0  # while the path is emptied to see its round trip
 
     def rate(self) -> float:
-        """Returns packets a second, without the gain of the moment."""
-        return max(MIN_RATE, self._rate or START_WINDOW / self._min_rtt / HIGH_GAIN)
+        """Returns packets a second, without the gain of the moment.
+
+        It is more than arrives, by what is lost whatever we do.
+        """
+        if not self._rate:
+            return START_WINDOW / self._min_rtt / HIGH_GAIN
+        loss = min(self._losses) if len(self._losses) == LOSS_SAMPLES else 0.0
+        return max(MIN_RATE, self._rate / (1 - loss))
 
     def window(self) -> float:
         """Returns how many packets may be on their way."""
@@ -92,7 +114,7 @@ class Bandwidth:
             return MIN_WINDOW
         if not self._rate:
             return START_WINDOW
-        product = self._rate * (self._min_rtt * self._window_gain + 1.5 * self._period)
+        product = self.rate() * (self._min_rtt * self._window_gain + 1.5 * self._period)
         return max(MIN_WINDOW, product + BURST)
 
     def allowance(self, again: bool, queued: int, in_flight: int, now: float) -> int:
@@ -101,12 +123,20 @@ class Bandwidth:
         credit = self._credit + (now - self._credited_at) * rate
         self._credit = min(credit, max(BURST, rate * BURST_S))
         self._credited_at = now
-        return int(min(self._credit, self.window() - in_flight))
+        if again:
+            return int(self._credit)  # a gap is filled whatever else is on its way
+        return int(min(self._credit, self._space(in_flight, now)))
 
-    def next_time(self, queued: int, in_flight: int, now: float) -> float | None:
+    def _space(self, in_flight: int, now: float) -> float:
+        if self._probe_until and now >= self._probe_until:
+            self._probe_until = 0.0
+            self._min_rtt_at = now
+        return self.window() - in_flight + self._unsure
+
+    def next_time(self, again: bool, queued: int, in_flight: int, now: float) -> float | None:
         """Returns when the pacing lets the next few go."""
-        if in_flight >= self.window() - 1:
-            return None
+        if not again and self._space(in_flight, now) < 1:
+            return self._probe_until or None
         rate = self.rate() * self._gain
         quantum = max(1.0, min(rate * QUANTUM_S, MAX_QUANTUM))
         return self._credited_at + max(0.0, quantum - self._credit) / rate + 1e-6
@@ -115,25 +145,35 @@ class Bandwidth:
         """Remembers with the packet what was known when it left."""
         if in_flight == 0:
             self._first_sent_at = self._delivered_at = now
-        sent.delivered = self._delivered
+        sent.delivered = self._delivered + int(self._unsure)
         sent.delivered_at = self._delivered_at
         sent.first_sent_at = self._first_sent_at
         self._credit -= 1
 
     def on_idle(self, in_flight: int, now: float) -> None:
         """What is on its way now does not show the path's full rate."""
-        if in_flight < self.window() - 1:
+        if self._space(in_flight, now) >= 1:
             self._limited_until = self._delivered + max(1, in_flight)
 
-    def on_feedback(
-        self, delivered: int, newest: Sent | None, rtt_s: float | None, in_flight: int, now: float
-    ) -> None:
-        """Learns the rate of delivery and the round trip."""
-        if not delivered or newest is None:
+    def on_feedback(self, feedback: Feedback, in_flight: int, now: float) -> None:
+        """Learns the rate of delivery, the round trip, and what is lost anyway."""
+        self._learn_loss(feedback.delivered, feedback.lost)
+        newest, rtt_s = feedback.newest, feedback.rtt_s
+        if not feedback.delivered:
             return
         pause = min(now - self._delivered_at, 1.0)
-        self._delivered += delivered
+        self._delivered += feedback.delivered
         self._delivered_at = now
+        self._unsure = 0.0
+        if newest is None:
+            return
+        if rtt_s is not None:
+            self._recent_rtts.append(rtt_s)
+        if not feedback.exact:
+            # What came behind the last gap we hear of later: taken for a delivery of that moment,
+            # it would make the rate seem greater than it is.
+            late = now - min(self._recent_rtts, default=self._min_rtt) - newest.sent_at
+            self._unsure = max(0.0, min(late * self._rate, float(in_flight)))
         elapsed = max(newest.sent_at - newest.first_sent_at, now - newest.delivered_at)
         self._first_sent_at = newest.sent_at
         limited = newest.delivered < self._limited_until
@@ -144,7 +184,8 @@ class Bandwidth:
             self._round += 1
             self._next_round = self._delivered
         if elapsed > 0:
-            self._learn_rate((self._delivered - newest.delivered) / elapsed, limited)
+            arrived = self._delivered - newest.delivered
+            self._learn_rate(arrived / elapsed, limited)
         expired = now > self._min_rtt_at + RTT_LIFE_S
         if rtt_s is not None and (rtt_s <= self._min_rtt or expired):
             self._min_rtt, self._min_rtt_at = max(rtt_s, 1e-4), now
@@ -156,9 +197,32 @@ class Bandwidth:
         else:
             self._move_on(in_flight, now)
 
+    def _learn_loss(self, delivered: int, lost: int) -> None:
+        """Follows the least share of losses of the last samples: that is the path's, not ours."""
+        self._sample_lost += lost
+        self._sample_size += delivered + lost
+        if self._sample_size < LOSS_SAMPLE:
+            return
+        size = self._sample_size
+        share = min(self._sample_lost / size, MAX_LOSS)
+        self._sample_lost = self._sample_size = 0
+        if self._full and self._losses:
+            usual = sorted(self._losses)[len(self._losses) // 2]
+            chance = 3 * math.sqrt(usual * (1 - usual) / size)
+            if share > usual + max(EXCESS_LOSS, chance):
+                self._give_way()
+        self._losses.append(share)
+
+    def _give_way(self) -> None:
+        """A queue runs over: what once was the greatest rate is not there any more."""
+        self._rate = max(min(self._rate, self._last_sample), self._rate * GIVE_WAY)
+        self._rates.clear()
+        self._rates.append((self._round, self._rate))
+
     def _learn_rate(self, sample: float, limited: bool) -> None:
         if limited and sample < self._rate:
             return
+        self._last_sample = sample
         rates = self._rates
         while rates and rates[-1][1] <= sample:
             rates.pop()
@@ -179,11 +243,8 @@ class Bandwidth:
 
     def _move_on(self, in_flight: int, now: float) -> None:
         """Goes round the cycle: ask for more, let the queue run empty, keep the pace."""
-        if self._probe_until:
-            if now < self._probe_until:
-                return
-            self._probe_until = 0.0
-            self._min_rtt_at = now
+        if self._probe_until > now:
+            return
         product = self._rate * (self._min_rtt + self._period)
         if self._gain < CYCLE[1]:  # still draining
             if in_flight > product:

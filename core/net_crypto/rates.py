@@ -1,6 +1,6 @@
 """What decides how fast a session sends."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Sent:
@@ -18,17 +18,33 @@ class Sent:
         self.first_sent_at = 0.0
 
 
+class Feedback(NamedTuple):
+    """What one packet of the peer said of ours."""
+
+    delivered: int
+    """How many more have arrived."""
+    lost: int
+    """How many have turned out to be lost."""
+    newest: Sent | None
+    """Of those that arrived and were sent once, the one that was sent last."""
+    rtt_s: float | None
+    """The round trip of that one. If anything is missing it may be too long, for the peer does not
+    say what it has behind the last gap."""
+    exact: bool
+    """Whether nothing is missing."""
+
+
 class RateRule(Protocol):
     """Decides when packets leave; one for each session. Numbers are packets, times seconds."""
 
     def allowance(self, again: bool, queued: int, in_flight: int, now: float) -> int:
         """Returns how many packets may leave now; `again`: those that are sent once more.
 
-        `queued` is how many are not acknowledged, sent or not.
+        `queued` is how many numbers are in use, from the oldest that the peer waits for.
         """
         ...
 
-    def next_time(self, queued: int, in_flight: int, now: float) -> float | None:
+    def next_time(self, again: bool, queued: int, in_flight: int, now: float) -> float | None:
         """Returns when more may leave if `allowance` gave none; None: when the peer is heard."""
         ...
 
@@ -36,13 +52,8 @@ class RateRule(Protocol):
         """One leaves; `sent.sent_at` is set already. `in_flight` is without it."""
         ...
 
-    def on_feedback(
-        self, delivered: int, newest: Sent | None, rtt_s: float | None, in_flight: int, now: float
-    ) -> None:
-        """The peer said what it has: `delivered` more packets, the `newest` of them by time.
-
-        `rtt_s` is a new sample, if there was one.
-        """
+    def on_feedback(self, feedback: Feedback, in_flight: int, now: float) -> None:
+        """The peer said what it has."""
         ...
 
     def on_idle(self, in_flight: int, now: float) -> None:

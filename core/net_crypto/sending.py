@@ -4,7 +4,7 @@ from collections import deque
 from typing import Protocol
 
 from core.net_crypto import requests
-from core.net_crypto.rates import RateRule, Sent
+from core.net_crypto.rates import Feedback, RateRule, Sent
 
 WINDOW = 32768  # packets; c-toxcore net_crypto.h: CRYPTO_PACKET_BUFFER_SIZE
 U32 = 0xFFFFFFFF
@@ -37,7 +37,9 @@ class SendStream:
     __slots__ = (
         "_backoff",
         "_emit",
+        "_exact",
         "_fresh",
+        "_lost",
         "_min_rtt",
         "_newest",
         "_newest_at",
@@ -73,7 +75,9 @@ class SendStream:
         self._reorder_factor = 1
         self._backoff = 1
         self._fresh = 0  # delivered, as one packet of the peer says
-        self._newest: Sent | None = None  # the latest of those
+        self._lost = 0  # and lost
+        self._newest: Sent | None = None  # the latest of those that were sent once
+        self._exact = True  # whether the peer misses nothing, as far as it said
 
     # What the application gives
 
@@ -123,9 +127,9 @@ class SendStream:
                 self._resends.popleft()
                 continue
             if allowed <= 0:
-                allowed = self.rule.allowance(True, len(self._packets), self.in_flight, now)
+                allowed = self.rule.allowance(True, self.span(), self.in_flight, now)
                 if allowed <= 0:
-                    return self._wait(now)
+                    return self._wait(True, now)
             if not self._send(number, sent, now):
                 return False
             self._resends.popleft()
@@ -133,16 +137,16 @@ class SendStream:
         return True
 
     def _pump_new(self, now: float) -> bool:
-        allowed = self.rule.allowance(False, len(self._packets), self.in_flight, now)
+        allowed = self.rule.allowance(False, self.span(), self.in_flight, now)
         while allowed > 0 and self.next != self.end:
             if not self._send(self.next, self._packets[self.next], now):
                 return False
             self.next = (self.next + 1) & U32
             allowed -= 1
-        return self.next == self.end or self._wait(now)
+        return self.next == self.end or self._wait(False, now)
 
-    def _wait(self, now: float) -> bool:
-        when = self.rule.next_time(len(self._packets), self.in_flight, now)
+    def _wait(self, again: bool, now: float) -> bool:
+        when = self.rule.next_time(again, self.span(), self.in_flight, now)
         self.pace_at = NEVER if when is None else when
         return False
 
@@ -205,6 +209,7 @@ class SendStream:
                 if held is not None and not held.lost:
                     named.append((number, held))
             position = last + 1
+        self._exact = not gaps
         self._find_lost(named, now)
         return len(named)
 
@@ -212,13 +217,12 @@ class SendStream:
         if not sent.lost:
             self.in_flight -= 1
         self._fresh += 1
-        newest = self._newest
-        if newest is None or sent.sent_at > newest.sent_at:
-            self._newest = sent
-        if sent.sent_at > self._newest_at and sent.sends == 1:
-            self._newest_at = sent.sent_at
-        elif sent.sends > 1:
+        if sent.sends > 1:
             self._judge_resend(sent, now)
+            return
+        if self._newest is None or sent.sent_at > self._newest.sent_at:
+            self._newest = sent
+            self._newest_at = max(self._newest_at, sent.sent_at)
 
     def _judge_resend(self, sent: Sent, now: float) -> None:
         """A resend that arrived sooner than anything can was not what arrived."""
@@ -238,21 +242,24 @@ class SendStream:
             # Without a proof by order it takes longer each time: who asks and asks gets no storm.
             if sent.sent_at < left_before or now - sent.sent_at > patience * sent.sends:
                 sent.lost = True
+                self._lost += 1
                 self.in_flight -= 1
                 self._resends.append(number)
 
     def feedback(self, now: float) -> int:
         """Tells the rate rule what one packet of the peer said; returns how many it has more."""
-        fresh, newest = self._fresh, self._newest
-        if not fresh or newest is None:
+        fresh, lost, newest = self._fresh, self._lost, self._newest
+        if not fresh and not lost:
             return 0
-        self._fresh, self._newest = 0, None
-        sample = now - newest.sent_at if newest.sends == 1 else None
+        self._fresh, self._lost, self._newest = 0, 0, None
+        sample = None if newest is None else now - newest.sent_at
         if sample is not None:
             self.learn_rtt(sample)
-        self._backoff = 1
-        self.probe_at = now + self._probe_pause() if self._packets else NEVER
-        self.rule.on_feedback(fresh, newest, sample, self.in_flight, now)
+        if fresh:
+            self._backoff = 1
+            self.probe_at = now + self._probe_pause() if self._packets else NEVER
+        said = Feedback(fresh, lost, newest, sample, self._exact)
+        self.rule.on_feedback(said, self.in_flight, now)
         return fresh
 
     def learn_rtt(self, sample: float) -> None:
@@ -277,21 +284,21 @@ class SendStream:
         A stock peer names what it misses at its own pace, and nothing when the last was lost.
         """
         self.probe_at = NEVER
-        if self.in_flight <= 0:
-            return
         left = PROBE_PACKETS
         for offset in range((self.next - self.start) & U32):
             number = (self.start + offset) & U32
             sent = self._packets.get(number)
-            if sent is None or sent.lost:
+            if sent is None:
                 continue
-            self.in_flight -= 1
+            counted = not sent.lost
             if not self._send(number, sent, now):
-                self.in_flight += 1
                 break
+            self.in_flight -= counted
             left -= 1
             if not left:
                 break
+        if left == PROBE_PACKETS:
+            return
         self._backoff = min(2 * self._backoff, 16)
         self.probe_at = now + self._probe_pause()
 
