@@ -173,7 +173,6 @@ def test_a_peer_that_reads_nothing_stops_the_writing_and_is_written_to_later() -
             with theirs:
                 written = 0
                 while taken := made.write(1, bytes(16_384)):
-                    assert taken == 16_384
                     written += taken
                     assert written < 1 << 26
                 assert made.write(1, b"more") == 0
@@ -232,11 +231,10 @@ def test_many_identities_share_one_buffer_and_small_packets_do_not_wait() -> Non
             for member in many:
                 member.pool.add_relay(place, relay.keys.public, member.now)
             await until(lambda: all(one.pool.is_connected() for one in many), "all connected")
-            assert len({id(member.dialer._buffer) for member in many}) == 1
+            assert len({id(member.dialer.buffer) for member in many}) == 1
             for member in many:
                 (line,) = member.dialer._lines.values()
-                assert line._transport is not None
-                plug = line._transport.get_extra_info("socket")
-                assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert line._socket is not None
+                assert line._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(story())
