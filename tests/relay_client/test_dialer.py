@@ -159,6 +159,38 @@ def test_dials_that_fail_are_told_and_those_that_are_hung_up_are_not() -> None:
         assert sorted(heard.told) == [("closed", 1), ("closed", 2), ("closed", 3)]
         assert made.write(1, b"x") == 0
         assert len(made) == 0
+        made.dial(6, from_text("127.0.0.1", port))
+        made.dial(7, ("localhost", port))
+        made.close()
+        await asyncio.sleep(0.1)
+        assert len(heard.told) == 3
+
+    run(story())
+
+
+def test_the_addresses_of_a_name_are_tried_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        made, heard = dialer()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            shut = taken.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            row = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            found = [
+                (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", ("/nowhere", 0)),
+                (*row, ("127.0.0.1", shut)),
+                (*row, ("127.0.0.1", server.getsockname()[1])),
+            ]
+
+            async def answer(*_: object, **__: object) -> object:
+                return found
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+            made.dial(1, ("relay.example", 1))
+            await until(lambda: heard.told == [("connected", 1)], "the connection")
+            made.close()
+            found = found[:2]
+            made.dial(2, ("relay.example", 1))
+            await until(lambda: heard.told[1:] == [("closed", 2)], "the end")
 
     run(story())
 

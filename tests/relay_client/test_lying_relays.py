@@ -152,8 +152,8 @@ class Liars:
                 self.pool.add_relay_of(PEERS[peer], PLACES[number], RELAYS[number].public, self.now)
         for line in list(self.lines):
             self.accept(line)
-            for peer in PEERS[:2] * 3:
-                self.link(line, peer)
+            for key in PEERS[:2] * 3:
+                self.link(line, key)
 
     def frame(self, line: int, packet: bytes) -> None:
         session = self.sessions.get(line)
