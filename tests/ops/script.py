@@ -3,7 +3,7 @@
 A block fenced as `console` has commands behind `$ ` (further lines of one behind `> `), and below
 each what it prints. `...` stands for whatever varies: in a line for a part of it, alone for any
 number of lines. How wide columns are does not count. A command must end with 0, unless the next
-one is `echo $?`.
+one is `echo $?`. All of it is done by a user without rights: where root runs the tests, by another.
 
 `python -m tests.ops.script docs/operations.md` shows what the commands print today.
 """
@@ -31,6 +31,7 @@ _TASK = re.compile(r"## (?P<number>\d+)\. (?P<title>.+)\Z")
 _MARK = "\x01"
 _TOLD = 4000  # letters of what a command printed that did not end
 _ASKS_CODE = "echo $?"
+_NOBODY = 65534  # Linux: the user who owns nothing
 
 
 class Step(NamedTuple):
@@ -117,9 +118,13 @@ class Done(NamedTuple):
 class Shell:
     """One bash that is told command by command; what it starts ends with it."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], folder: Path, user: int | None = None
+    ) -> None:
         script, self._commands = os.pipe()
         self._out, out = os.pipe()
+        if user is not None:
+            os.fchown(script, user, user)  # for bash opens it by its name
         self._process = subprocess.Popen(
             ["bash", f"/dev/fd/{script}"],
             stdin=subprocess.DEVNULL,
@@ -129,6 +134,9 @@ class Shell:
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else (),
         )
         os.close(script)
         os.close(out)
@@ -184,9 +192,21 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
+def new_home() -> Iterator[Path]:
+    """Makes the home of a user without rights, where such a one can get to."""
+    with tempfile.TemporaryDirectory(prefix="toxmesh-home-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def shell(home: Path) -> Iterator[Shell]:
     """Runs a shell in a new user's home until the block ends."""
-    made = Shell(environment(home), home)
+    variables = environment(home)
+    user = None if os.geteuid() else _NOBODY
+    if user is not None:
+        for path in (home, home / "bin"):
+            os.chown(path, user, user)
+    made = Shell(variables, home, user)
     try:
         yield made
     finally:
@@ -245,9 +265,9 @@ def main(path: str, only: str = "") -> int:
     from tests.processes.node import free_port
 
     tasks = read(Path(path).read_text("utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
+    with new_home() as home:
         ports = {name: str(free_port()) for name in PORTS}
-        wrong = run(tasks, Path(folder), ports, show=True)
+        wrong = run(tasks, home, ports, show=True)
     for row in wrong:
         print(f"line {row.step.line}: {row.step.command}")
     return bool(wrong)

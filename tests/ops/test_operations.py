@@ -102,9 +102,10 @@ def test_the_readme_leads_there_and_names_commands_that_exist() -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_the_whole_page_runs_as_it_stands_there(tmp_path: Path) -> None:
+def test_the_whole_page_runs_as_it_stands_there_for_a_user_without_rights() -> None:
     ports = {name: str(free_port()) for name in script.PORTS}
-    wrong = script.run(TASKS, tmp_path, ports)
+    with script.new_home() as home:
+        wrong = script.run(TASKS, home, ports)
     told = [
         f"line {row.step.line}: {row.step.command}\nprinted [{row.done.code}]:\n{row.done.out}"
         for row in wrong
@@ -169,8 +170,9 @@ def test_a_shell_keeps_what_it_was_told_and_ends_what_it_started(tmp_path: Path)
     until(lambda: gone(int(out.split()[1])), 5)
 
 
-def test_what_is_not_as_the_page_has_it_is_found(tmp_path: Path) -> None:
+def test_what_is_not_as_the_page_has_it_is_found() -> None:
     text = "$ echo 33445\n33445\n$ false\n$ false\n$ echo $?\n1\n$ echo a\nb\n"
     text = f"## 1. A\n```console\n{text}```\n"
-    wrong = script.run(read(text), tmp_path, {"33445": "7"})
+    with script.new_home() as home:
+        wrong = script.run(read(text), home, {"33445": "7"})
     assert [(row.step.line, row.done.code) for row in wrong] == [(5, 1), (9, 0)]
