@@ -145,7 +145,8 @@ def _asked(
             yield _Reader(door), door
     except PermissionError:
         raise AskError(
-            f"this user may not open {path}; ask as the user that runs the node, or with sudo",
+            f"this user may not open {path}; ask as the user that runs the node, with sudo, or as "
+            "a member of the group that its setting control_group names",
             NO_PERMISSION,
         ) from None
     except TimeoutError:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ops import doctor_files, doctor_network, doctor_packages, doctor_system
-from ops.doctor_machine import FAIL, OK, WARN, Finding, Machine
+from ops.client import NO_PERMISSION
+from ops.doctor_machine import DENY, FAIL, OK, WARN, Finding, Machine
 
-CODES = {OK: 0, WARN: 1, FAIL: 2}
+CODES = {OK: 0, WARN: 1, DENY: NO_PERMISSION, FAIL: 2}
+"""By verdict, the worst last: what fails is told before what could not be looked at."""
+_ORDER = list(CODES)
 
 _LOOKS: tuple[Callable[[Machine], Iterable[Finding]], ...] = (
     lambda machine: [doctor_files.node(machine)],
@@ -34,7 +37,7 @@ def examine(machine: Machine) -> Iterator[Finding]:
 
 def verdict(findings: Iterable[Finding]) -> str:
     """Returns the worst verdict."""
-    return max((row.verdict for row in findings), key=lambda name: CODES[name], default=OK)
+    return max((row.verdict for row in findings), key=_ORDER.index, default=OK)
 
 
 def plain(findings: list[Finding]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ops.doctor_machine import Finding, Machine, exists, fail, ok, warn
+from ops.doctor_machine import Finding, Machine, deny, exists, fail, ok, warn
 from ops.paths import CONTROL_SOCKET, KEYS_FILE, NODES_FILE
 
 _KEYS_SIZE = 64  # bytes: public key, secret key
@@ -34,7 +34,7 @@ def files(machine: Machine) -> Iterator[Finding]:
         names = sorted(os.listdir(path))[:_MAX_ENTRIES]
     except PermissionError:
         owner = name_of(machine.owner(path)) if _can_stat(path) else "root"
-        yield fail(
+        yield deny(
             "state",
             f"this user may not look into {path}, so its files are not checked",
             f"sudo -u {owner} toxmesh ops doctor --state-dir '{path}'",
@@ -119,7 +119,7 @@ def _keys(machine: Machine, path: Path) -> Finding:
         return ok("keys", f"{path} is not there yet: the first start makes it")
     except PermissionError:
         owner = name_of(machine.owner(path)) if _can_stat(path) else "root"
-        return warn(
+        return deny(
             "keys",
             f"this user may not read {path}",
             f"sudo -u {owner} toxmesh ops doctor --state-dir '{path.parent}'",
@@ -166,7 +166,10 @@ def _settings(machine: Machine) -> Iterator[Finding]:
     path = machine.config
     named = "" if path is None else f" '{path}'"
     for problem in machine.problems:
-        yield fail("settings", problem, f"toxmesh config check{named}")
+        if machine.may_read:
+            yield fail("settings", problem, f"toxmesh config check{named}")
+        else:
+            yield deny("settings", problem, f"sudo toxmesh ops doctor --config{named}")
     if path is None:
         return
     try:
@@ -184,6 +187,9 @@ def node(machine: Machine) -> Finding:
     path = machine.state_dir / CONTROL_SOCKET
     status = machine.status
     if status is None:
+        if not machine.may_ask:
+            where = f"--state-dir '{machine.state_dir}'"
+            return deny("node", machine.no_answer, f"sudo toxmesh ops doctor {where}")
         if machine.no_answer:
             return fail("node", machine.no_answer, "sudo journalctl -u toxmesh -n 50")
         if exists(path):

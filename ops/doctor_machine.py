@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-OK, WARN, FAIL = "ok", "warn", "fail"
+OK, WARN, DENY, FAIL = "ok", "warn", "deny", "fail"
 _STA_UNSYNC = 0x0040  # linux/timex.h
 _TIME_ERROR = 5  # linux/timex.h: the clock is not synchronised
 _TIMEX_SIZE = 1024  # bytes; more than struct timex has anywhere
@@ -39,6 +39,11 @@ def ok(area: str, text: str) -> Finding:
 def warn(area: str, text: str, mend: str) -> Finding:
     """The node works, but worse than it could."""
     return Finding(area, WARN, text, mend)
+
+
+def deny(area: str, text: str, mend: str) -> Finding:
+    """This user may not look at it: `mend` is who may."""
+    return Finding(area, DENY, text, mend)
 
 
 def fail(area: str, text: str, mend: str) -> Finding:
@@ -100,6 +105,9 @@ class Machine:
     config: Path | None = None
     problems: tuple[str, ...] = ()
     """Mistakes in the settings file."""
+    may_ask: bool = True
+    may_read: bool = True
+    """Whether this user may open the control door, and read the settings file."""
     root: Path = Path("/")
     packages: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
     prefix: str = sys.prefix

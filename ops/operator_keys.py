@@ -17,7 +17,7 @@ def new(file: Path | None, address: str, server_key: str) -> int:
 
     FILE [~/.config/toxmesh/operator.toml], mode 0600, gets the secret key; with --address and
     --server-key it is all that `toxmesh ops --remote FILE` needs. The line that is printed goes
-    into the settings of the node. Exit codes: 0 done, 2 not written.
+    into the settings of the node. Exit codes: 0 done, 2 not written, 5 permission.
     """
     from core.crypto import KeyPair
     from core.entropy import SystemEntropy
@@ -40,7 +40,7 @@ def new(file: Path | None, address: str, server_key: str) -> int:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         click.echo(f"toxmesh: {path} cannot be written: {reason}; name another file", err=True)
-        return client.FAILED
+        return client.NO_PERMISSION if isinstance(error, PermissionError) else client.FAILED
     click.echo(f"wrote {path}; this goes into the node's settings (or full: for read:)", err=True)
     click.echo(f'remote_operators = ["read:{public}"]')
     return 0

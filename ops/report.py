@@ -93,18 +93,20 @@ def bundle(parts: list[Part], folder: str) -> bytes:
     return packed.getvalue()
 
 
-def _write(path: Path, data: bytes) -> str:
-    """Makes the file, mode 0600; returns what went wrong."""
+def _write(path: Path, data: bytes) -> tuple[str, int]:
+    """Makes the file, mode 0600; returns what went wrong, and the exit code."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(handle, "wb") as stream:
             stream.write(data)
     except FileExistsError:
-        return f"{path} is there already; name another file, or remove it first"
+        return f"{path} is there already; name another file, or remove it first", client.FAILED
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        return f"{path} cannot be written: {reason}; name a file elsewhere"
-    return ""
+        denied = isinstance(error, PermissionError)
+        code = client.NO_PERMISSION if denied else client.FAILED
+        return f"{path} cannot be written: {reason}; name a file elsewhere", code
+    return "", 0
 
 
 @click.command("report")
@@ -126,10 +128,10 @@ def command(file: Path | None, redacted: bool, state_dir: Path, as_json: bool) -
     if not as_json:
         shown = [[row.name, row.what, screen.count(len(row.text.encode()))] for row in parts]
         click.echo("\n".join(screen.table([["in the report", "", "bytes"], *shown], left=2)))
-    failure = _write(path, bundle(parts, folder))
+    failure, code = _write(path, bundle(parts, folder))
     if failure:
         click.echo(f"toxmesh: {failure}", err=True)
-        return client.FAILED
+        return code
     if as_json:
         options.print_json({"file": str(path), "redacted": redacted, "contents": rows})
     else:

@@ -58,8 +58,9 @@ def _open(path: Path, flags: int = 0, make: bool = True) -> int:
         raise KeysError(f"there is no keys file {path}; {step}") from None
     except PermissionError:
         raise KeysError(
-            f"the keys file {path} cannot be read by this user; run as its owner, or: "
-            f"sudo chown $(id -u) '{path}'"
+            f"the keys file {path} cannot be read by this user; run as its owner, with: sudo -u "
+            "OWNER (`toxmesh ops status` tells a running node's public key)",
+            code=5,
         ) from None
     except OSError as error:
         if error.errno == errno.ELOOP:

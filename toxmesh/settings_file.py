@@ -61,11 +61,16 @@ def _place(problem: Problem) -> tuple[str, int]:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `problems` has every reason."""
+    """The settings cannot be used; `problems` has every reason, and `code` is the exit code."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems, key=_place)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @property
+    def code(self) -> int:
+        """5 where this user may not read them, else 3."""
+        return 5 if isinstance(self.__cause__, PermissionError) else 3
 
 
 class WorkersTable(BaseModel):
@@ -315,7 +320,10 @@ def _read(file: Path) -> str:
             data = stream.read(MAX_FILE + 1)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
-        raise SettingsError([Problem(str(file), f"cannot be read: {reason}")]) from None
+        text = f"cannot be read: {reason}"
+        if isinstance(error, PermissionError):
+            text = "this user may not read it; do it with sudo, or let its owner allow it"
+        raise SettingsError([Problem(str(file), text)]) from error
     if len(data) > MAX_FILE:
         raise SettingsError([Problem(str(file), f"is longer than {MAX_FILE} bytes")])
     try:

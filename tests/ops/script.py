@@ -119,7 +119,11 @@ class Shell:
     """One bash that is told command by command; what it starts ends with it."""
 
     def __init__(
-        self, environment: Mapping[str, str], folder: Path, user: int | None = None
+        self,
+        environment: Mapping[str, str],
+        folder: Path,
+        user: int | None = None,
+        groups: tuple[int, ...] = (),
     ) -> None:
         script, self._commands = os.pipe()
         self._out, out = os.pipe()
@@ -136,7 +140,7 @@ class Shell:
             start_new_session=True,
             user=user,
             group=user,
-            extra_groups=None if user is None else (),
+            extra_groups=None if user is None else groups,
         )
         os.close(script)
         os.close(out)
@@ -199,14 +203,15 @@ def new_home() -> Iterator[Path]:
 
 
 @contextmanager
-def shell(home: Path) -> Iterator[Shell]:
-    """Runs a shell in a new user's home until the block ends."""
+def shell(home: Path, groups: tuple[int, ...] = ()) -> Iterator[Shell]:
+    """Runs a shell in a new user's home until the block ends. `groups` are what the user is in
+    besides, where it is another than the one who runs the tests."""
     variables = environment(home)
     user = None if os.geteuid() else _NOBODY
     if user is not None:
         for path in (home, home / "bin"):
             os.chown(path, user, user)
-    made = Shell(variables, home, user)
+    made = Shell(variables, home, user, groups)
     try:
         yield made
     finally:

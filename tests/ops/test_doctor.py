@@ -25,7 +25,7 @@ from ops import (
     doctor_packages,
     doctor_system,
 )
-from ops.doctor_machine import FAIL, OK, WARN, Finding, Machine, Plan
+from ops.doctor_machine import DENY, FAIL, OK, WARN, Finding, Machine, Plan
 from tests.cli.commands import CHECKOUT, call
 from tests.ops.schema import differences
 from tests.ops.shapes import COMMANDS
@@ -355,7 +355,15 @@ def test_what_may_not_be_looked_at_is_told(
 
     monkeypatch.setattr(os, "listdir", refuse)  # root may all
     row = one("files", machine)
-    assert (row.verdict, row.mend.startswith("sudo -u ")) == (FAIL, True)
+    assert (row.verdict, row.mend.startswith("sudo -u ")) == (DENY, True)
+    text = "node.toml: this user may not read it"
+    unread = replace(machine, config=Path("node.toml"), problems=(text,), may_read=False)
+    assert bad("files", unread)[0] == Finding(
+        "settings", DENY, text, "sudo toxmesh ops doctor --config 'node.toml'"
+    )
+    row = one("node", replace(machine, no_answer="this user may not open it", may_ask=False))
+    assert (row.verdict, row.text) == (DENY, "this user may not open it")
+    assert row.mend == f"sudo toxmesh ops doctor --state-dir '{machine.state_dir}'"
 
 
 def test_keys_that_may_not_be_read_are_told_and_never_shown(
@@ -563,7 +571,10 @@ def test_verdicts_and_exit_codes() -> None:
     rows = [doctor_machine.ok("a", "b"), doctor_machine.warn("a", "b", "c")]
     assert doctor.plain(rows[:1])["exit"] == 0
     assert doctor.plain(rows)["exit"] == 1
-    assert doctor.plain([*rows, doctor_machine.fail("a", "b", "c")])["verdict"] == FAIL
+    rows.append(doctor_machine.deny("a", "b", "c"))
+    assert (doctor.plain(rows)["verdict"], doctor.plain(rows)["exit"]) == (DENY, 5)
+    rows.append(doctor_machine.fail("a", "b", "c"))
+    assert (doctor.plain(rows[::-1])["verdict"], doctor.plain(rows)["exit"]) == (FAIL, 2)
     assert doctor.verdict([]) == OK
 
 

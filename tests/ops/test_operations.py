@@ -170,6 +170,12 @@ def test_a_shell_keeps_what_it_was_told_and_ends_what_it_started(tmp_path: Path)
     until(lambda: gone(int(out.split()[1])), 5)
 
 
+def test_pages_are_run_by_a_user_without_rights() -> None:
+    text = "## 1. A\n```console\n$ test $(id -u) -ne 0 -a -w ~ -a $(pwd) = ~\n```\n"
+    with script.new_home() as home:
+        assert script.run(read(text), home, {}) == []
+
+
 def test_what_is_not_as_the_page_has_it_is_found() -> None:
     text = "$ echo 33445\n33445\n$ false\n$ false\n$ echo $?\n1\n$ echo a\nb\n"
     text = f"## 1. A\n```console\n{text}```\n"

@@ -24,28 +24,29 @@ def group() -> None:
     """Check a settings file, show what it comes to, or take over another node's."""
 
 
-def _load(file: Path | None) -> "Loaded | None":
-    """Reads settings, or says on stderr all that is wrong with them."""
+def _load(file: Path | None) -> "Loaded | int":
+    """Reads settings, or says on stderr all that is wrong with them and returns the exit code."""
     from toxmesh import settings_file
 
     try:
         return settings_file.load(file)
     except settings_file.SettingsError as error:
-        _complain_all(error)
-        return None
+        return _complain_all(error)
 
 
-def _complain_all(error: "SettingsError") -> None:
+def _complain_all(error: "SettingsError") -> int:
     for problem in error.problems:
         complain(str(problem))
+    return error.code
 
 
 @group.command("check")
 @file_argument
 def check(file: Path | None) -> int:
     """Report every mistake in FILE at once; without FILE, check the defaults."""
-    if _load(file) is None:
-        return 3
+    loaded = _load(file)
+    if isinstance(loaded, int):
+        return loaded
     click.echo(f"{file or 'defaults'}: good")
     return 0
 
@@ -57,8 +58,8 @@ def show(file: Path | None) -> int:
     from toxmesh.settings_file import as_toml
 
     loaded = _load(file)
-    if loaded is None:
-        return 3
+    if isinstance(loaded, int):
+        return loaded
     click.echo(as_toml(loaded))
     return 0
 
@@ -116,8 +117,7 @@ def migrate(
         migration = migrate.read(file, kind)
         text = migrate.as_toml(migration, state_dir)
     except settings_file.SettingsError as error:
-        _complain_all(error)
-        return PERMISSION if isinstance(error.__cause__, PermissionError) else 3
+        return _complain_all(error)
     for note in migration.notes:
         click.echo(str(note), err=True)
     source = None if no_keys else _keys_of(migration, keys)
@@ -177,7 +177,8 @@ def _copy_keys(source: Path, state: Path, force: bool) -> None:
     try:
         old = keys.read_other(source)
     except keys.KeysError as error:
-        raise _CannotWrite(f"{error}; or name it with --keys, or leave it with --no-keys") from None
+        text = f"{error}; or name it with --keys, or leave it with --no-keys"
+        raise _CannotWrite(text, error.code) from None
     try:
         directory.make()
         if not force and target.exists() and keys.load(target).public == old.public:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ops.doctor_machine import Finding, Machine
 
 _STATE_DIR_HELP = "State directory [of the settings, else as `toxmesh ops status` has it]."
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_COLOURS = {"ok": "green", "warn": "yellow", "deny": "magenta", "fail": "red"}
 _WIDTH = 11  # of the longest area
 SERVICE_CONFIG = Path("/etc/toxmesh/toxmesh.toml")
 """Of the system's service: ops/systemd/toxmesh.service, ExecStart=."""
@@ -37,7 +38,8 @@ def command(
     memory and swap, clock, the systemd unit, and whether packages are whole. Nothing is changed.
     A node that runs is asked and pinged; one that does not run is no mistake.
 
-    Exit codes: 0 all ok, 1 something to warn of, 2 something fails.
+    Exit codes: 0 all ok, 1 something to warn of, 2 something fails, 5 nothing fails, but this user
+    may not look at all of it.
     """
     from ops import doctor
 
@@ -51,8 +53,9 @@ def command(
     if as_json:
         options.print_json(answer)
     else:
-        counts = [sum(row.verdict == name for row in findings) for name in _COLOURS]
-        click.echo(f"{counts[0]} ok, {counts[1]} to warn of, {counts[2]} failed")
+        count = Counter(row.verdict for row in findings)
+        unseen = f", {count['deny']} that this user may not look at" if count["deny"] else ""
+        click.echo(f"{count['ok']} ok, {count['warn']} to warn of, {count['fail']} failed{unseen}")
     return int(answer["exit"])
 
 
@@ -78,10 +81,12 @@ def _machine(config: Path | None, state_dir: Path | None) -> "Machine":
             config = SERVICE_CONFIG
     plan = Plan(default_workers=usual)
     problems: tuple[str, ...] = ()
+    may_read = True
     try:
         settings = settings_file.load(config, {"state_dir": state_dir}).settings
     except settings_file.SettingsError as error:
         problems = tuple(str(problem) for problem in error.problems)
+        may_read = error.code != client.NO_PERMISSION
         state_dir = state_dir or running_state_dir()
     else:
         state_dir = settings.state_dir
@@ -93,7 +98,7 @@ def _machine(config: Path | None, state_dir: Path | None) -> "Machine":
             processes=settings.brokers + sum(settings.workers.values()),
             default_workers=usual,
         )
-    status, why = _asked(state_dir)
+    status, why, may_ask = _asked(state_dir)
     return Machine(
         state_dir=state_dir,
         plan=plan,
@@ -101,16 +106,20 @@ def _machine(config: Path | None, state_dir: Path | None) -> "Machine":
         no_answer=why,
         config=config,
         problems=problems,
+        may_ask=may_ask,
+        may_read=may_read,
     )
 
 
-def _asked(state_dir: Path) -> tuple[dict[str, Any] | None, str]:
-    """Returns the node's status, or why there is none although somebody should answer."""
+def _asked(state_dir: Path) -> tuple[dict[str, Any] | None, str, bool]:
+    """Returns the node's status, or why there is none although somebody should answer; and whether
+    this user may ask."""
     try:
-        return client.ask(state_dir, "status"), ""
+        return client.ask(state_dir, "status"), "", True
     except client.AskError as error:
-        runs = error.code not in (client.UNREACHABLE, client.NO_PERMISSION)
-        return None, str(error) if runs or _is_locked(state_dir) else ""
+        may_ask = error.code != client.NO_PERMISSION
+        runs = error.code != client.UNREACHABLE or _is_locked(state_dir)
+        return None, str(error) if runs else "", may_ask
 
 
 def _is_locked(state_dir: Path) -> bool:

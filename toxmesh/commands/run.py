@@ -144,7 +144,7 @@ def _run(
     except settings_file.SettingsError as error:
         for problem in error.problems:
             complain(str(problem))
-        return 3
+        return error.code
     directory = storage.StateDirectory(settings.state_dir)
     try:
         directory.make()
