@@ -125,8 +125,9 @@ class OnionClient:
         search = self._searches.get(real_key)
         if search is None or search.online == online:
             return
-        search.online = online
-        if not online:
+        if online:
+            search.went_online(now)
+        else:
             search.went_offline()
         self._plan(search, now)
 
@@ -251,10 +252,16 @@ class OnionClient:
                 self._plan(self._announce, now)
                 continue
             search = self._searches.get(PublicKey(name))
-            if search is not None:
+            if search is None:
+                continue
+            if not search.online:
                 self._tell_dht_key(search, now)
                 search.run(self._asker, now)
-                self._plan(search, now)
+            else:
+                search.rest()
+                if all(one.online for one in self._searches.values()):
+                    self._asker.for_friends.clear()
+            self._plan(search, now)
 
     def _tell_dht_key(self, search: FriendSearch, now: float) -> None:
         """Tells a friend our DHT key by the onion and by a DHT request, each if it is time."""

@@ -13,7 +13,7 @@ MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
 ENOUGH = 3  # hops of a path; with fewer nodes of the DHT the bootstrap nodes help out
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
 CREDIT = 4  # so many more for one that was in a path that did
-REMEMBERED = 4 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
+REMEMBERED = 2 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
 LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
 

@@ -117,6 +117,10 @@ class PathPool:
     def __len__(self) -> int:
         return sum(path is not None for path in self._paths)
 
+    def clear(self) -> None:
+        """Forgets all paths: nothing is to be sent for a while."""
+        self._paths = [None] * POOL_SIZE
+
     def has(self, path: Path | None, now: float) -> bool:
         """Tells whether a path is still in its place and alive."""
         return path is not None and self._paths[path.slot] is path and path.dead_at() > now

@@ -20,6 +20,7 @@ ROUND_SIZE = 8  # c-toxcore onion_client.c: do_friend, MAX_PATH_NODES / 4
 LONGEST_ROUND_S = 120.0  # between rounds in a network of few nodes
 ONION_LETTER_S = 30.0  # c-toxcore onion_client.h: ONION_DHTPK_SEND_INTERVAL
 DHT_LETTER_S = 20.0  # c-toxcore onion_client.h: DHT_DHTPK_SEND_INTERVAL
+REST_S = 300.0  # into a session what was kept to search the friend is let go; ours, for memory
 RETRY_S = 3.0  # when neither left; the reference tries each second
 
 _NO_DATA_KEY = bytes(32)
@@ -39,6 +40,7 @@ class FriendSearch(Lookup):
         "letter_at",
         "online",
         "request_at",
+        "rest_at",
         "runs",
     )
 
@@ -51,6 +53,8 @@ class FriendSearch(Lookup):
         self.runs = 0
         """Rounds of requests so far: four each. What the back-off goes by."""
         self.online = False
+        self.rest_at = NEVER
+        """When the list is let go, with a session up."""
         self.dht_key: PublicKey | None = None
         self._heard = -1  # greatest no_replay of its DHT key packets
         self._told = -1  # that of ours
@@ -90,10 +94,22 @@ class FriendSearch(Lookup):
         self._told = max(self._told + 1, unix_s)
         return self._told
 
+    def went_online(self, now: float) -> None:
+        """A session is up: nothing is to be done, and after a while nothing is to be kept."""
+        self.online = True
+        self.rest_at = now + REST_S
+
+    def rest(self) -> None:
+        """Lets go of the list."""
+        self.nodes.nodes.clear()
+        self.rest_at = NEVER
+
     def went_offline(self) -> None:
         """What nodes said of the friend before has no worth now: each is asked again. Its clock may
         have been set back, so any number is taken (c-toxcore onion_client.c:
         onion_set_friend_online)."""
+        self.online = False
+        self.rest_at = NEVER
         self.restart()
         self._heard = -1
         for node in self.nodes.nodes:
@@ -121,7 +137,7 @@ class FriendSearch(Lookup):
         """Returns when `run` has something to do, or a letter is to be sent, or a place in the
         list becomes free."""
         if self.online:
-            return NEVER
+            return self.rest_at
         live = self.nodes.live(now)
         when = self.populate_due(len(live), False)
         interval = self.interval()
