@@ -21,7 +21,6 @@ from core.messenger.transfer import (
     FLOWING,
     INCOMING,
     PIECE_PACKETS,
-    STARTED,
     Incoming,
     Outgoing,
     State,
@@ -255,7 +254,7 @@ class Files:
         files = self._friends.get(friend)
         number = data[1] + INCOMING if len(data) > 1 else -1
         transfer = files.incoming.get(number) if files is not None else None
-        if files is None or transfer is None or transfer.state not in STARTED:
+        if files is None or transfer is None or transfer.state is State.OFFERED:
             # Not answered, as by c-toxcore: after a cancel of ours much more is on its way.
             self._drops["messenger_file_data"] += 1
             return

@@ -42,9 +42,8 @@ MOVES: dict[tuple[State, Who, Control], State] = {
     (State.PAUSED_BOTH, Who.WE, Control.RESUME): State.PAUSED_THERE,
     (State.PAUSED_BOTH, Who.THEY, Control.RESUME): State.PAUSED_HERE,
 }
-STARTED = frozenset(State) - {State.OFFERED}
-FLOWING = STARTED - {State.FINISHING}
-"""Data may come, or be given: also while it is paused, for some is on its way."""
+FLOWING = frozenset(State) - {State.OFFERED, State.FINISHING}
+"""Data may be given: also while it is paused, for it was asked for before."""
 
 
 class Transfer:

@@ -22,7 +22,7 @@ from tests.net_crypto.real import HOST, RealPerson
 E = TypeVar("E", bound=Event)
 
 
-class _Nothing:
+class Nothing:
     """An onion, a DHT and relays that find nothing."""
 
     def add_friend(self, real_key: PublicKey, now: float) -> None: ...
@@ -57,10 +57,10 @@ class RealMessenger(RealPerson):
         self.outgoing: dict[int, bytes] = {}
         """Files that are given as they are asked for, by number."""
         self.received: dict[int, bytearray] = {}
-        nothing = _Nothing()
+        nothing = Nothing()
         now = time.monotonic()
         self.connections = FriendConnections(
-            self.crypto, nothing, nothing, nothing, _Later(), SystemEntropy(), self.drops
+            self.crypto, nothing, nothing, nothing, Later(), SystemEntropy(), self.drops
         )
         profile = Profile(self.real, b"spam", name.encode())
         self.messenger = Messenger(
@@ -161,7 +161,7 @@ class RealMessenger(RealPerson):
         return number
 
 
-class _Later:
+class Later:
     """Stands where the messenger will be; hears nothing before."""
 
     def friend_online(self, real_key: PublicKey, now: float) -> None: ...

@@ -1,0 +1,242 @@
+"""Two whole identities without onion and DHT, over a network in made-up time that loses, repeats
+and reorders packets, is cut, and comes back."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from core.crypto import KeyPair, PublicKey
+from core.endpoint import Endpoint
+from core.friend.connections import FriendConnections
+from core.messenger import events
+from core.messenger.events import Connection, Control, Event, MessageKind, Outcome
+from core.messenger.module import Messenger
+from core.savedata.profile import Profile
+from tests.messenger.real import E, Later, Nothing
+from tests.net_crypto.world import Person, World
+
+
+class _Whole:
+    """What the network drives: sessions, friend connections and messenger in one."""
+
+    def __init__(self, person: "Chatter", crypto: Any) -> None:
+        self.parts = (crypto, person.connections, person.messenger)
+        self.handle_udp, self.handle_relay = crypto.handle_udp, crypto.handle_relay
+        self.status = crypto.status
+
+    def next_timer(self) -> float | None:
+        due = [when for part in self.parts if (when := part.next_timer()) is not None]
+        return min(due, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        for part in self.parts:
+            part.handle_timer(now)
+
+
+class Chatter(Person):
+    """An identity with friends."""
+
+    def __init__(self, world: World, name: str, number: int, real: KeyPair | None = None) -> None:
+        super().__init__(world, name, number, real=real)
+        self.events: list[Event] = []
+        self.file = b""
+        self.received: dict[int, bytearray] = {}
+        nothing = Nothing()
+        self.connections = FriendConnections(
+            self.crypto, nothing, nothing, nothing, Later(), self.entropy, self.drops
+        )
+        profile = Profile(self.real, b"spam", name.encode())
+        self.messenger = Messenger(
+            profile, self.connections, nothing, self, self.entropy, self.drops, world.now, 0.0
+        )
+        self.connections.listener = self.messenger
+        self.crypto = _Whole(self, self.crypto)  # type: ignore[assignment]  # what World uses of it
+
+    @property
+    def key(self) -> PublicKey:
+        """By which others name it."""
+        return self.real.public
+
+    def finds(self, other: "Chatter", relays: Sequence[Any] = ()) -> None:
+        """Is told what onion and DHT would have found."""
+        if other.key not in self.messenger.friends():
+            self.messenger.add_friend_by_key(other.key, self.world.now)
+        self.connections.friend_found(other.key, other.dht.public, (), self.world.now)
+        self.connections.address_found(other.dht.public, other.endpoint, self.world.now)
+
+    def told(self, kind: type[E]) -> list[E]:
+        """Returns the events of a class."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def reaches(self, other: "Chatter") -> Connection:
+        """Returns how the friend is reached."""
+        return self.messenger.friend(other.key).connection
+
+    def says(self, other: "Chatter", text: str) -> int:
+        """Sends a message."""
+        kind = MessageKind.NORMAL
+        return self.messenger.send_message(other.key, kind, text, self.world.now)
+
+    def offers(self, other: "Chatter", data: bytes) -> int:
+        """Offers a file, and gives it as it is asked for."""
+        self.file = data
+        return self.messenger.send_file(other.key, 0, len(data), None, "f", self.world.now)
+
+    def event(self, event: Event, now: float) -> None:
+        """Notes it; gives and takes files."""
+        if isinstance(event, events.FileChunk):
+            self.received[event.number] += event.data
+            return
+        self.events.append(event)
+        if isinstance(event, events.FileOffer):
+            self.received[event.number] = bytearray()
+            self.messenger.file_control(event.friend, event.number, Control.RESUME, now)
+        elif isinstance(event, events.FileChunkWanted):
+            part = self.file[event.position : event.position + event.size]
+            self.messenger.file_chunk(event.friend, event.number, event.position, part, now)
+
+    # The listener of sessions
+
+    def accepts(
+        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
+    ) -> bool:
+        return self.connections.accepts(real_key, dht_key, source, now)
+
+    def session_up(self, real_key: PublicKey, now: float) -> None:
+        self.connections.session_up(real_key, now)
+
+    def session_down(self, real_key: PublicKey, now: float) -> None:
+        self.connections.session_down(real_key, now)
+
+    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
+        self.connections.lossless(real_key, data, now)
+
+    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
+        self.connections.lossy(real_key, data, now)
+
+    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
+        self.connections.acknowledged(real_key, number, now)
+
+    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
+        self.connections.new_dht_key(real_key, dht_key, now)
+
+    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
+        self.connections.direct_changed(real_key, direct, now)
+
+
+def content(size: int) -> bytes:
+    """Returns bytes of which no two pieces are alike."""
+    return hashlib.shake_128(b"simulated").digest(size)
+
+
+def add(world: World, name: str, real: KeyPair | None = None) -> Chatter:
+    """Adds an identity to the network; with the keys of another, in its place."""
+    person = Chatter(world, name, len(world.people) + 1, real)
+    world.people.append(person)
+    world.at_endpoint[person.endpoint] = person
+    return person
+
+
+def friends(world: World) -> tuple[Chatter, Chatter]:
+    """Returns two friends that have found each other and are online."""
+    alice, bob = add(world, "alice"), add(world, "bob")
+    alice.finds(bob)
+    bob.finds(alice)
+    direct = Connection.DIRECT
+    assert world.run_until(lambda: alice.reaches(bob) is bob.reaches(alice) is direct)
+    return alice, bob
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05, 0.3])
+def test_files_and_messages_arrive_over_a_network_that_loses_and_reorders(loss: float) -> None:
+    world = World(1, delay=(0.01, 0.06), loss=loss, duplication=loss / 2, bandwidth=2000)
+    alice, bob = friends(world)
+    data = content(200_000)
+    alice.offers(bob, data)
+    bob.offers(alice, data[::-1])
+    numbers = []
+    for number in range(50):
+        numbers.append(alice.says(bob, f"{number}"))
+        world.run_for(0.05)
+    both = (alice, bob)
+    assert world.run_until(lambda: all(len(one.told(events.FileEnded)) == 2 for one in both), 300)
+    assert world.run_until(lambda: len(alice.told(events.Receipt)) == 50)
+    assert [one.message for one in alice.told(events.Receipt)] == numbers
+    assert [one.text for one in bob.told(events.Message)] == [str(n) for n in range(50)]
+    assert bob.received == {256: data}
+    assert alice.received == {256: data[::-1]}
+    ends = {end.outcome for one in both for end in one.told(events.FileEnded)}
+    assert ends == {Outcome.COMPLETE}
+    assert len(alice.told(events.ConnectionChanged)) <= 2  # by relay for a moment, at most
+
+
+def test_a_file_goes_on_by_relay_when_udp_is_cut_and_back() -> None:
+    world = World(2, bandwidth=500)
+    world.relay = True
+    alice, bob = friends(world)
+    data = content(8_000_000)
+    alice.offers(bob, data)
+    world.run_for(3)
+    assert 0 < len(bob.received[256]) < len(data)
+    world.udp = False
+    assert world.run_until(lambda: alice.reaches(bob) is Connection.RELAY)
+    had = len(bob.received[256])
+    assert world.run_until(lambda: len(bob.received[256]) > had)
+    world.udp = True
+    assert world.run_until(lambda: alice.reaches(bob) is Connection.DIRECT)
+    assert world.run_until(lambda: bob.told(events.FileEnded), 200)
+    assert bob.received == {256: data}
+    assert all(one.online for one in alice.told(events.ConnectionChanged))
+
+
+def test_friends_part_when_all_is_cut_and_meet_when_it_is_back() -> None:
+    world = World(3, bandwidth=500)
+    alice, bob = friends(world)
+    alice.offers(bob, content(5_000_000))
+    world.run_for(1)
+    world.udp = False
+    lost = alice.says(bob, "nobody hears this")
+    assert world.run_until(lambda: alice.reaches(bob) is bob.reaches(alice) is Connection.NONE)
+    assert alice.told(events.Unconfirmed) == [events.Unconfirmed(bob.key, (lost,))]
+    for one in (alice, bob):
+        assert [end.outcome for end in one.told(events.FileEnded)] == [Outcome.BROKEN]
+    world.run_for(20)
+    world.udp = True
+    assert world.run_until(lambda: alice.reaches(bob) is bob.reaches(alice) is Connection.DIRECT)
+    alice.says(bob, "again")
+    assert world.run_until(lambda: bob.told(events.Message))
+    assert [one.text for one in bob.told(events.Message)] == ["again"]
+
+
+@pytest.mark.parametrize("who", ["handshake", "onion"])
+def test_a_friend_that_restarts_with_another_dht_key_is_back_soon(who: str) -> None:
+    world = World(4)
+    alice, bob = friends(world)
+    world.people.remove(bob)
+    del world.at_endpoint[bob.endpoint]
+    again = add(world, "bob again", bob.real)
+    if who == "handshake":
+        again.finds(alice)
+    else:
+        again.messenger.add_friend_by_key(alice.key, world.now)
+        alice.finds(again)
+    assert world.run_until(lambda: again.messenger.friend(alice.key).connection.value == "direct")
+    assert world.run_until(lambda: alice.reaches(again) is Connection.DIRECT, 10)
+    states = [one.online for one in alice.told(events.ConnectionChanged)]
+    assert False in states
+    assert states[-1]
+    again.says(alice, "I am back")
+    assert world.run_until(lambda: alice.told(events.Message))
+
+
+def test_idle_friends_wake_seldom_and_stay_online() -> None:
+    world = World(5)
+    alice, bob = friends(world)
+    world.run_for(10)
+    alice.wakes = bob.wakes = 0
+    world.run_for(600)
+    assert alice.reaches(bob) is bob.reaches(alice) is Connection.DIRECT
+    assert len(alice.told(events.ConnectionChanged)) <= 2
+    assert alice.wakes < 600  # once in two seconds or so
