@@ -60,6 +60,8 @@ def commands() -> LazyGroup:
             "keys": "toxmesh.commands.keys:group",
             "config": "toxmesh.commands.config:group",
             "identity": "toxmesh.commands.identity:group",
+            "chat": "toxmesh.commands.chat:command",
+            "send-file": "toxmesh.commands.send_file:command",
             "ops": "toxmesh.cli:ops",
             "bench": "toxmesh.commands.bench:command",
             "completion": "toxmesh.commands.completion:command",

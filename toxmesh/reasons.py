@@ -179,6 +179,9 @@ crypto_data_window | noise | session data outside of the window of 32,768 packet
 crypto_data_repeated | none | lossless data that is here already: sent again
 crypto_replay | noise | a session packet that came before
 crypto_memory | load | a session was ended that held the most when all held too much
+identity_kind | noise | a datagram of a kind that is for no identity
+identity_dht_request | noise | a DHT request of a kind that no client sends any more
+identity_onion_data | noise | data by the onion of a kind that nobody knows
 crypto_relay_kind | noise | what no relay should bring
 relay_ended | client | a connection that its client closed
 relay_gone | client | a connection that was reset, or that the network says is gone

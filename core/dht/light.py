@@ -14,9 +14,11 @@ from core.dht.searches import SearchListener
 from core.endpoint import Endpoint
 from core.entropy import Entropy
 from core.messages import Bootstrap, Message
-from core.module import Context, NodeOptions
+from core.module import Context, Module, NodeOptions
 from core.packets.nodes import NodeInfo
+from core.slots import SlotTable
 
+_SLOTS = {role: SlotTable.even(1) for role in ("dht", "onion")}
 MOST_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
 
 
@@ -32,25 +34,28 @@ class _Way(Protocol):
     def send_udp(self, endpoint: Endpoint, packet: bytes) -> None: ...
 
 
-class _OneShard:
-    """The outbox of a module that has no other shards: what it tells dht.0 it tells itself."""
+class OneShard:
+    """The outbox of modules that have no other shards: what they tell one another stays here."""
 
-    def __init__(self, way: _Way, drops: Counter[str]) -> None:
+    def __init__(self, way: _Way, drops: Counter[str], now: float) -> None:
         self.drops = drops
         self.send = way.send_udp
-        self.module: DhtModule | None = None
-        self.now = 0.0
+        self.modules: dict[str, Module] = {}
+        """By role."""
+        self.now = now
 
     def tell(self, role: str, key: bytes, message: Message) -> None:
-        """Nobody is there."""
+        """Gives a role its message."""
+        self.tell_shard(role, 0, message)
 
     def tell_shard(self, role: str, shard: int, message: Message) -> None:
-        """Gives the module what is for it."""
-        if role == "dht" and shard == 0 and self.module is not None:
-            self.module.handle_message(message, self.now)
+        """Gives a role its message; one that is not here is not missed."""
+        module = self.modules.get(role)
+        if module is not None and shard == 0:
+            module.handle_message(message, self.now)
 
     def tell_all(self, role: str, message: Message) -> None:
-        """Nobody is there."""
+        """There are no other shards."""
 
 
 class LightDht:
@@ -71,22 +76,25 @@ class LightDht:
         options: NodeOptions,
         now: float,
     ) -> None:
-        self._out = _OneShard(way, drops)
-        self._out.now = now
-        context = Context(
+        self._out = OneShard(way, drops, now)
+        self.context = Context(
             keys=keys,
             master=keys.secret,  # no part of it makes a secret of that
             entropy=entropy,
             out=self._out,
             options=options,
             started=now,
+            slots=_SLOTS,
             shared_keys=shared,
         )
+        """For other modules of this node."""
         self._listener = listener
         self._entropy = entropy
         self._connected = False
-        self._module = DhtModule(context, listener)
-        self._out.module = self._module
+        self._module = DhtModule(self.context, listener)
+        self._out.modules["dht"] = self._module
+        self.table = self._module.snapshot_of_table
+        """The good nodes of our table."""
         keeper = self._module.keeper
         assert keeper is not None  # shard 0 has one
         self._keeper = keeper
@@ -120,6 +128,10 @@ class LightDht:
         """Tells whether any node answers."""
         return self._keeper.close.has_good(now)
 
+    def add_module(self, role: str, module: Module) -> None:
+        """Lets another module of this node hear what the others tell it."""
+        self._out.modules[role] = module
+
     # Nodes
 
     def bootstrap(self, nodes: Iterable[tuple[Endpoint, bytes]], now: float) -> None:
@@ -151,7 +163,7 @@ class LightDht:
 
     def close_nodes(self, most: int, to_lan: bool = True) -> list[NodeInfo]:
         """Returns up to `most` good nodes near our own key, nearest first."""
-        table = self._module.snapshot_of_table
+        table = self.table
         return [
             NodeInfo(
                 PublicKey(row.key),

@@ -51,7 +51,9 @@ class OnionModule:
         announce_capacity: int = ANNOUNCE_CAPACITY,
         group_capacity: int = GROUP_CAPACITY,
         data_capacity: int = DATA_CAPACITY,
+        nodes: NodeSnapshot | None = None,
     ) -> None:
+        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0."""
         self.context = context
         self.out = context.out
         own = context.keys.public
@@ -66,7 +68,7 @@ class OnionModule:
                 (data_store.FORM, max(data_capacity, data_store.MOST)),
             )
         self.shared = context.key_cache()  # one cache for all kinds
-        self.nodes = NodeSnapshot(own)
+        self.nodes = NodeSnapshot(own) if nodes is None else nodes
         self.hops = OnionHops(context)
         self.announces = Announces(
             context,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from core.batch import messages, rows
 from core.crypto import KeyPair, SecretKey
@@ -28,7 +29,7 @@ class Node:
         shards: int = 1,
         options: NodeOptions = PUBLIC,
         known: list[NodeRow] | None = None,
-        **capacities: int,
+        **capacities: Any,
     ) -> None:
         entropy = SeededEntropy(name)
         self.keys = KeyPair.generate(entropy)

@@ -36,9 +36,23 @@ passphrase_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace what is there; it is lost.")
 
 
-@click.group("identity")
+class _Group(click.Group):
+    """The commands of this file, and `serve`, which loads all that goes online."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), "serve"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "serve":
+            return super().get_command(ctx, cmd_name)
+        from toxmesh.commands.identity_serve import command
+
+        return command
+
+
+@click.group("identity", cls=_Group)
 def group() -> None:
-    """Make, list, bring along and hand out Tox identities."""
+    """Make, list, bring along, hand out and serve Tox identities."""
 
 
 def says_why(command: Callable[..., int]) -> Callable[..., int]:

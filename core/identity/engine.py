@@ -1,0 +1,394 @@
+"""The engine of one identity: its DHT node, onion client, relays, sessions and messenger together.
+
+Datagrams and bytes of relay connections go in; datagrams, bytes, dials and events come out by the
+host. Nothing here knows a socket or a clock.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from core.crypto import KeyPair, PublicKey, SharedKeys
+from core.dht.light import LightDht
+from core.dht.requests import INNER_DHT_KEY
+from core.endpoint import Endpoint, is_ipv4
+from core.entropy import Entropy
+from core.friend.connections import FriendConnections
+from core.messenger.events import Event, IdentityConnected
+from core.messenger.module import Messenger
+from core.module import NodeOptions, ProtocolViolation
+from core.net_crypto import NetCrypto
+from core.onion import OnionModule
+from core.onion_client import OnionClient
+from core.packets.nodes import NodeInfo
+from core.relay_client import Dialer, Proxy, RelayPool
+from core.savedata.profile import Profile
+from core.wire import WireError
+
+MOST_KEYS = 4096
+"""Combined keys with nodes that are kept: some 500 KB if that many ever speak to us."""
+MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
+MOST_GROUPS = 64  # ours
+MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
+MOST_OWN_RELAYS = 2  # c-toxcore onion_client.c: send_dhtpk_announce, of the 4 nodes it names
+MOST_SAVED_RELAYS = 8  # c-toxcore Messenger.h: NUM_SAVED_TCP_RELAYS
+ONION_FRIEND_REQUEST = 0x20  # WIRE.md W30
+
+_DHT_KINDS = (0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94)
+_CRYPTO_KINDS = (0x18, 0x19, 0x1A, 0x1B)
+_ONION_KINDS = (0x84, 0x86, 0x88)
+
+Handler = Callable[[bytes, Endpoint, float], None]
+
+
+class EngineHost(Dialer, Protocol):
+    """Who owns the sockets of an identity, and hears its events."""
+
+    def send_udp(self, endpoint: Endpoint, packet: bytes) -> None:
+        """Sends a datagram."""
+        ...
+
+    def event(self, event: Event | IdentityConnected, now: float) -> None:
+        """Something happened that a person or program wants to know."""
+        ...
+
+
+class _Part(Protocol):
+    """What the engine has the time for."""
+
+    def handle_timer(self, now: float) -> None: ...
+    def next_timer(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an identity reaches others."""
+
+    udp: bool = True
+    """False: by relays alone, so that nobody but these learns our address."""
+    has_ipv4: bool = True
+    has_ipv6: bool = True
+    lan_discovery: bool = False
+    lan_targets: tuple[Endpoint, ...] = ()
+    bootstrap: tuple[NodeInfo, ...] = ()
+    """Nodes to begin with: of the DHT, and relays (`tcp`)."""
+    serves: bool = True
+    """Whether it is a whole node: a hop of others' onion paths that keeps their announcements, as
+    they expect of everybody whom they know by the DHT."""
+    proxy: Proxy | None = None
+    """Through which relays are reached; no datagram is sent then, for it would go around it."""
+
+
+class Engine:
+    """One identity. Its DHT keys are new at each start, as the protocol wants."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        entropy: Entropy,
+        host: EngineHost,
+        now: float,
+        unix_offset: float,
+        options: EngineOptions | None = None,
+    ) -> None:
+        """`unix_offset` is what has to be added to `now` for Unix seconds."""
+        options = options or EngineOptions()
+        if options.proxy is not None:
+            options = replace(options, udp=False)
+        self.options = options
+        self._host = host
+        self._profile = profile
+        self._now = now
+        self._connected = False
+        self.drops: Counter[str] = Counter()
+        """What was refused, by reason."""
+        dht_keys = KeyPair.generate(entropy)
+        self.dht_key = dht_keys.public
+        """By which nodes and relays know us until the next start."""
+        shared = SharedKeys(dht_keys.secret, MOST_KEYS)
+        self.dht = LightDht(
+            dht_keys, shared, entropy, self, self, self.drops, self._node_options(profile), now
+        )
+        self.relays = RelayPool(dht_keys, entropy, host, self, self.drops, now, options.proxy)
+        self.onion = OnionClient(
+            profile.keys, dht_keys, entropy, self, self, self.drops, now, unix_offset
+        )
+        self.crypto = NetCrypto(
+            profile.keys, dht_keys, shared, entropy, self, self, self.drops, now
+        )
+        self.friends = FriendConnections(
+            self.crypto,
+            self.onion,
+            self.dht,
+            self.relays,
+            self,  # type: ignore[arg-type]  # the messenger, which needs these connections first
+            entropy,
+            self.drops,
+        )
+        self.messenger = Messenger(
+            profile, self.friends, self.onion, host, entropy, self.drops, now, unix_offset
+        )
+        self.friends.listener = self.messenger
+        self._parts: list[_Part] = [
+            self.crypto, self.friends, self.messenger, self.onion, self.relays,
+        ]  # fmt: skip
+        if options.udp:
+            self._parts.append(self.dht)
+        self._handlers: list[Handler | None] = [None] * 256
+        self.serving: OnionModule | None = None
+        """What this identity does for others as a node of the DHT, as every client does."""
+        if options.udp and options.serves:
+            self.serving = OnionModule(
+                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table
+            )
+            self.dht.add_module("onion", self.serving)
+            self._parts.append(self.serving)
+            self._handlers[:] = self.serving.handlers
+        for kinds, handler in (
+            (_DHT_KINDS, self.dht.handle_packet),
+            (_CRYPTO_KINDS, self.crypto.handle_udp),
+            (_ONION_KINDS, self.onion.handle_packet),
+        ):
+            for kind in kinds:
+                self._handlers[kind] = handler
+        self.relays.keep_for_onion(not options.udp, now)
+        self.bootstrap((*options.bootstrap, *profile.relays, *profile.path_nodes), now)
+
+    def _node_options(self, profile: Profile) -> NodeOptions:
+        options = self.options
+        return NodeOptions(
+            has_ipv4=options.has_ipv4,
+            has_ipv6=options.has_ipv6,
+            lan_discovery=options.lan_discovery and options.udp,
+            lan_targets=options.lan_targets,
+            saved_nodes=tuple((node.endpoint, bytes(node.key)) for node in profile.dht_nodes),
+        )
+
+    def bootstrap(self, nodes: Sequence[NodeInfo], now: float) -> None:
+        """Takes nodes to begin with: of the DHT, and relays (`tcp`)."""
+        usable = [node for node in nodes if self._reaches(node.endpoint)]
+        for node in usable:
+            if node.tcp:
+                self.relays.add_relay(node.endpoint, node.key, now)
+            else:
+                self.onion.add_bootstrap(node.endpoint, node.key)
+        if self.options.udp:
+            rows = [(node.endpoint, bytes(node.key)) for node in usable if not node.tcp]
+            self.dht.bootstrap(rows, now)
+
+    def _reaches(self, endpoint: Endpoint) -> bool:
+        return self.options.has_ipv4 if is_ipv4(endpoint) else self.options.has_ipv6
+
+    # What comes in
+
+    def handle_packets(
+        self, packets: Sequence[bytes], sources: Sequence[Endpoint], now: float
+    ) -> None:
+        """Takes datagrams; what is wrong with one is counted, and the others go on."""
+        self._now = now
+        drops = self.drops
+        for packet, source in zip(packets, sources, strict=True):
+            handler = self._handlers[packet[0]]
+            if handler is None:
+                drops["identity_kind"] += 1
+                continue
+            try:
+                handler(packet, source, now)
+            except WireError as error:
+                drops[f"wire:{error.packet}"] += 1
+            except ProtocolViolation as error:
+                drops[error.reason] += 1
+
+    def handle_relay_bytes(self, line: int, data: bytes, now: float) -> None:
+        """Takes bytes of a relay connection."""
+        self._now = now
+        self.relays.handle_bytes(line, data, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        self._now = now
+        for part in self._parts:
+            when = part.next_timer()
+            if when is not None and when <= now:
+                part.handle_timer(now)
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called next."""
+        due = [when for part in self._parts if (when := part.next_timer()) is not None]
+        return min(due, default=None)
+
+    # How packets leave (core.net_crypto.Ways, core.onion_client.OnionWays, core.dht.light)
+
+    def send_udp(self, endpoint: Endpoint, packet: bytes) -> None:
+        """Sends a datagram, if this identity does that."""
+        if self.options.udp:
+            self._host.send_udp(endpoint, packet)
+
+    def send_relay(self, dht_key: PublicKey, packet: bytes, now: float) -> bool:
+        """Sends a packet to a peer through a relay."""
+        return self.relays.send(dht_key, packet, now)
+
+    def send_oob(self, relay_key: PublicKey, dht_key: PublicKey, packet: bytes, now: float) -> bool:
+        """Answers what came out of band through a relay."""
+        return self.relays.send_oob(relay_key, dht_key, packet, now)
+
+    def path_nodes(self) -> list[NodeInfo]:
+        """Returns DHT nodes for onion paths."""
+        return self.dht.path_nodes(self._now)
+
+    def onion_relays(self) -> list[NodeInfo]:
+        """Returns relays that may be first hops."""
+        return self.relays.onion_relays()
+
+    def send_onion(self, relay_key: PublicKey, packet: bytes, now: float) -> bool:
+        """Gives a relay an onion request."""
+        return self.relays.send_onion(relay_key, packet, now)
+
+    def uses_udp(self) -> bool:
+        """Tells whether onion paths begin at UDP nodes: not while none of them answers."""
+        return self.options.udp and (
+            self.dht.is_connected(self._now) or not self.relays.is_connected()
+        )
+
+    def send_dht_request(self, dht_key: PublicKey, plain: bytes, now: float) -> int:
+        """Sends a friend something by nodes that know its DHT key."""
+        return self.dht.send_request(dht_key, plain, now) if self.options.udp else 0
+
+    def own_nodes(self, most: int) -> list[NodeInfo]:
+        """Returns nodes by which a friend reaches us: at most two relays, then DHT nodes."""
+        relays = self.relays.relays(min(most, MOST_OWN_RELAYS))
+        return [*relays, *self.dht.close_nodes(most - len(relays))]
+
+    # What the DHT found (core.dht.light.DhtListener)
+
+    def address_found(self, dht_key: bytes, endpoint: Endpoint, now: float) -> None:
+        """A friend answers from this address."""
+        self.friends.address_found(dht_key, endpoint, now)
+
+    def dht_request(self, sender: bytes, plain: bytes, source: Endpoint, now: float) -> None:
+        """Somebody sent us something by a DHT request."""
+        if plain[0] == INNER_DHT_KEY:
+            self.onion.dht_key_heard(PublicKey(sender), plain, now)
+        else:
+            self.drops["identity_dht_request"] += 1
+
+    def dht_connected(self, connected: bool, now: float) -> None:
+        """DHT nodes answer, or none does any more."""
+        self.onion.network_changed(now)
+        # Without UDP, and while no node answers over it, the onion goes through relays.
+        self.relays.keep_for_onion(not connected, now)
+
+    # What relays bring (core.relay_client.RelayListener)
+
+    def relay_data(self, dht_key: PublicKey, data: bytes, now: float) -> None:
+        """A peer's packet."""
+        self._counted(lambda: self.crypto.handle_relay(dht_key, data, now))
+
+    def relay_oob(self, relay_key: PublicKey, dht_key: PublicKey, data: bytes, now: float) -> None:
+        """A packet of somebody to whom there is no link."""
+        self._counted(lambda: self.crypto.handle_oob(relay_key, dht_key, data, now))
+
+    def relay_onion(self, relay_key: PublicKey, data: bytes, now: float) -> None:
+        """An answer that came back through the onion."""
+        self._counted(lambda: self.onion.handle_relay(relay_key, data, now))
+
+    def _counted(self, handle: Callable[[], None]) -> None:
+        try:
+            handle()
+        except WireError as error:
+            self.drops[f"wire:{error.packet}"] += 1
+        except ProtocolViolation as error:
+            self.drops[error.reason] += 1
+
+    def relay_link(self, dht_key: PublicKey, linked: bool, now: float) -> None:
+        """There is a link with a peer, or none any more."""
+        self.friends.relay_link(dht_key, linked, now)
+
+    def relay_connected(self, connected: bool, now: float) -> None:
+        """A relay is connected, or none any more."""
+        self.onion.network_changed(now)
+
+    # What the onion brings (core.onion_client.OnionListener)
+
+    def friend_found(
+        self, real_key: PublicKey, dht_key: PublicKey, nodes: tuple[NodeInfo, ...], now: float
+    ) -> None:
+        """A friend told its DHT key."""
+        self.friends.friend_found(real_key, dht_key, nodes, now)
+
+    def onion_data(self, real_key: PublicKey, data: bytes, now: float) -> None:
+        """Somebody, friend or not, sent a friend request."""
+        if data[0] == ONION_FRIEND_REQUEST:
+            self.messenger.onion_data(real_key, data, now)
+        else:
+            self.drops["identity_onion_data"] += 1
+
+    def onion_connected(self, connected: bool, now: float) -> None:
+        """Friends can find us now, or not any more."""
+        if connected != self._connected:
+            self._connected = connected
+            self._host.event(IdentityConnected(connected), now)
+
+    @property
+    def connected(self) -> bool:
+        """Whether friends can find us."""
+        return self._connected
+
+    # What sessions tell (core.net_crypto.Listener): all of it is for the friend connections
+
+    def accepts(
+        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
+    ) -> bool:
+        """Tells whether somebody who shook hands is to have a session."""
+        return self.friends.accepts(real_key, dht_key, source, now)
+
+    def session_up(self, real_key: PublicKey, now: float) -> None:
+        """Data goes both ways."""
+        self.friends.session_up(real_key, now)
+
+    def session_down(self, real_key: PublicKey, now: float) -> None:
+        """The session has ended."""
+        self.friends.session_down(real_key, now)
+
+    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
+        """The next packet in order."""
+        self.friends.lossless(real_key, data, now)
+
+    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
+        """A packet without order."""
+        self.friends.lossy(real_key, data, now)
+
+    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
+        """The peer has all packets up to this one."""
+        self.friends.acknowledged(real_key, number, now)
+
+    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
+        """The peer has another DHT key than before."""
+        self.friends.new_dht_key(real_key, dht_key, now)
+
+    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
+        """UDP carries the session, or only relays do."""
+        self.friends.direct_changed(real_key, direct, now)
+
+    # End
+
+    def shut_down(self, now: float) -> None:
+        """Ends all sessions, so that friends see at once that we are gone; to be saved before."""
+        for key in self.messenger.friends():
+            self.crypto.close(key, now)
+
+    # To disk
+
+    def profile(self, now: float) -> Profile:
+        """Returns the identity as it is to be saved, with nodes to come back by."""
+        profile = self.messenger.profile(now)
+        nodes = tuple(self.dht.nodes_to_save())
+        relays = tuple(self.relays.relays(MOST_SAVED_RELAYS))
+        path_nodes = tuple(self.onion.path_nodes_to_save())
+        return replace(
+            profile,
+            dht_nodes=nodes or profile.dht_nodes,
+            relays=relays or profile.relays,
+            path_nodes=path_nodes or profile.path_nodes,
+        )

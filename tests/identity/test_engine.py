@@ -1,0 +1,48 @@
+"""Whole identities in a made-up network: they find each other and talk."""
+
+import pytest
+
+from core.messenger.events import MessageKind, Receipt
+from tests.identity.people import Person
+from tests.simulation import Node, World
+
+Town = tuple[World, list[Node]]
+
+
+@pytest.fixture
+def town() -> Town:
+    """A network of 24 nodes that keep announcements."""
+    world = World(seed=11, roles={"dht": 1, "onion": 1})
+    first = world.add_node()
+    nodes = [first, *(world.add_node(bootstrap=[first]) for _ in range(23))]
+    world.run_for(60)
+    return world, nodes
+
+
+def become_friends(world: World, one: Person, other: Person) -> None:
+    """One asks the other, who accepts; both see each other online."""
+    one.engine.messenger.add_friend(other.profile.tox_id, "it is me", world.now)
+    one.host.plan()
+    assert world.run_until(other.requests, limit=120), "the request arrives"
+    assert [(row.friend, row.text) for row in other.requests()] == [(one.key, "it is me")]
+    other.engine.messenger.add_friend_by_key(one.key, world.now)
+    other.host.plan()
+    assert world.run_until(lambda: one.is_with(other) and other.is_with(one), limit=120)
+
+
+def test_strangers_become_friends_and_talk(town: Town) -> None:
+    world, nodes = town
+    alice, bob = Person(world, "alice", nodes[:2]), Person(world, "bob", nodes[2:4])
+    assert world.run_until(
+        lambda: alice.engine.connected and bob.engine.connected, limit=90
+    ), "both are announced"
+    become_friends(world, alice, bob)
+    for number in range(20):
+        for one, other in ((alice, bob), (bob, alice)):
+            one.engine.messenger.send_message(
+                other.key, MessageKind.NORMAL, f"{one.name} {number}", world.now
+            )
+            one.host.plan()
+    assert world.run_until(lambda: len(alice.told(Receipt)) == len(bob.told(Receipt)) == 20)
+    assert bob.texts() == [f"alice {number}" for number in range(20)]
+    assert alice.texts() == [f"bob {number}" for number in range(20)]

@@ -1,0 +1,116 @@
+"""What every command does that goes online as an identity: its options, and how it ends."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from toxmesh.commands.identity import passphrase_from, passphrase_option, state_dir_option
+
+if TYPE_CHECKING:
+    from toxmesh.identity.identity import Identity
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--bootstrap",
+        multiple=True,
+        metavar="HOST:PORT:KEY",
+        help="Node to begin with, repeatable [the shipped list].",
+    ),
+    click.option(
+        "--relay", "relays", multiple=True, metavar="HOST:PORT:KEY", help="TCP relay, repeatable."
+    ),
+    click.option("--no-udp", is_flag=True, help="Go by TCP relays alone."),
+    click.option(
+        "--udp-port", type=click.IntRange(0, 65535), metavar="N", help="UDP port [33445-33545]."
+    ),
+    click.option(
+        "--listen", multiple=True, metavar="ADDR", help="Own address, repeatable [all]."
+    ),
+    click.option("--lan-discovery", is_flag=True, help="Look for nodes of the local network."),
+    click.option("--proxy", metavar="URL", help="socks5://… or http://…, for relays; no UDP then."),
+    passphrase_option,
+    state_dir_option,
+)  # fmt: skip
+
+
+def online_options(command: Command) -> Command:
+    """Adds the options of a command that goes online; it gets them as keywords for `identity`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def identity(
+    name: str,
+    *,
+    bootstrap: tuple[str, ...],
+    relays: tuple[str, ...],
+    no_udp: bool,
+    udp_port: int | None,
+    listen: tuple[str, ...],
+    lan_discovery: bool,
+    proxy: str | None,
+    passphrase_file: Path | None,
+    state_dir: Path,
+) -> "Identity":
+    """Makes the identity of a name. Raises ProfileError."""
+    from toxmesh.identity.identity import Identity
+    from toxmesh.identity.profiles import ProfileError, ProfileFile, Profiles
+
+    path = Profiles(state_dir).existing(name)
+    file, profile = ProfileFile.open(path, passphrase_from(passphrase_file, name))
+    options: dict[str, Any] = {"udp": not no_udp, "lan_discovery": lan_discovery, "proxy": proxy}
+    if bootstrap or relays:
+        options["bootstrap"] = bootstrap
+    if udp_port is not None:
+        options["ports"] = (udp_port, udp_port)
+    if listen:
+        options["hosts"] = listen
+    try:
+        return Identity(profile, file, relays=relays, **options)
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
+
+
+def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Runs a command until it ends by itself, or SIGINT or SIGTERM ends it: then in order, with 0.
+
+    Raises ProfileError for what can be said in a sentence.
+    """
+    from toxmesh.identity.mailbox import MailboxError
+    from toxmesh.identity.profiles import ProfileError
+    from toxmesh.identity.udp import PortError
+
+    async def guarded() -> int:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(main())
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError, ValueError):  # not in the main thread
+                loop.add_signal_handler(number, stop)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not stopped:
+                raise
+            return 0
+
+    try:
+        return asyncio.run(guarded())
+    except PortError as error:
+        raise ProfileError(f"{error.strerror}; choose another with --udp-port") from None
+    except MailboxError as error:
+        raise ProfileError(str(error)) from None

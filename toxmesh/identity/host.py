@@ -1,0 +1,137 @@
+"""One engine on an asyncio loop: its sockets, its timer, and who hears its events."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from core.endpoint import Endpoint
+from core.entropy import SystemEntropy
+from core.identity import Engine, EngineOptions
+from core.messenger.events import Event, IdentityConnected
+from core.relay_client import Target
+from core.savedata.profile import Profile
+from toxmesh.identity.dialer import AsyncDialer
+from toxmesh.identity.udp import UdpPort
+
+AnyEvent = Event | IdentityConnected
+
+log = logging.getLogger("toxmesh.identity")
+
+
+class EngineRunner:
+    """Runs an engine until `close`; times are the loop's. `on_event` must not raise."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        options: EngineOptions,
+        on_event: Callable[[AnyEvent, float], None],
+        ports: tuple[int, int],
+        hosts: tuple[str, ...],
+    ) -> None:
+        """Binds the UDP port, if `options.udp`. Raises PortError where none can be had."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._on_event = on_event
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        self._dialer = AsyncDialer(loop)
+        self._closed = False
+        self._udp: UdpPort | None = None
+        now = loop.time()
+        self.engine = Engine(
+            profile, SystemEntropy(), self, now, time.time() - now, options
+        )
+        self._dialer.listener = self
+        if self.engine.options.udp:
+            self._udp = UdpPort(loop, self._came, self.engine.drops, ports, hosts)
+        self.plan()
+
+    @property
+    def port(self) -> int:
+        """The UDP port; 0 without."""
+        return 0 if self._udp is None else self._udp.port
+
+    def close(self) -> None:
+        """Gives sockets and timer back; nothing is told any more."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._udp is not None:
+            self._udp.close()
+        self._dialer.close()
+
+    # What comes in
+
+    def _came(self, packets: Sequence[bytes], sources: Sequence[Endpoint]) -> None:
+        self.engine.handle_packets(packets, sources, self._loop.time())
+        self.plan()
+
+    def handle_connected(self, line: int, now: float) -> None:
+        """A relay connection is there."""
+        self.engine.relays.handle_connected(line, now)
+        self.plan()
+
+    def handle_bytes(self, line: int, data: bytes, now: float) -> None:
+        """Bytes of a relay came."""
+        self.engine.handle_relay_bytes(line, data, now)
+        self.plan()
+
+    def handle_writable(self, line: int, now: float) -> None:
+        """A relay connection takes bytes again."""
+        self.engine.relays.handle_writable(line, now)
+        self.plan()
+
+    def handle_closed(self, line: int, now: float) -> None:
+        """A relay connection is gone."""
+        self.engine.relays.handle_closed(line, now)
+        self.plan()
+
+    # Time
+
+    def plan(self) -> None:
+        """Sends what waits and sets the timer; to be called after each command to the engine."""
+        if self._closed:
+            return
+        if self._udp is not None:
+            self._udp.flush()
+        when = self.engine.next_timer()
+        if when == self._due:
+            return
+        self._due = when
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if when is None else self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = self._due = None
+        # call_at may come a moment early, by the resolution of the loop's clock
+        now = self._loop.time()
+        self.engine.handle_timer(now)
+        self.plan()
+
+    # What the engine does (core.identity.EngineHost)
+
+    def send_udp(self, endpoint: Endpoint, packet: bytes) -> None:
+        """Sends a datagram with the next flush."""
+        if self._udp is not None:
+            self._udp.send(endpoint, packet)
+
+    def dial(self, line: int, target: Target) -> None:
+        """Opens a connection to a relay."""
+        self._dialer.dial(line, target)
+
+    def write(self, line: int, data: bytes) -> int:
+        """Sends bytes to a relay."""
+        return self._dialer.write(line, data)
+
+    def hang_up(self, line: int) -> None:
+        """Closes a connection to a relay."""
+        self._dialer.hang_up(line)
+
+    def event(self, event: AnyEvent, now: float) -> None:
+        """Tells what happened."""
+        if not self._closed:
+            self._on_event(event, now)

@@ -1,0 +1,470 @@
+"""A Tox identity in a Python program: friends, messages and files, with asyncio.
+
+    async with Identity.create("Echo", "echo.tox") as echo:
+        print(echo.tox_id)
+        async for event in echo.events():
+            match event:
+                case FriendRequest():
+                    echo.accept(event.friend)
+                case Message():
+                    echo.send(event.friend, event.text)
+
+Friends are named by their public keys (32 bytes; `event.friend` has it, and hexadecimal text and a
+ToxId name one as well).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from core import bootstrap_node
+from core.crypto import PublicKey
+from core.entropy import SystemEntropy
+from core.identity import Engine, EngineOptions
+from core.messenger.errors import UnknownFriend
+from core.messenger.events import (
+    ConnectionChanged,
+    Control,
+    FileChunk,
+    FileChunkWanted,
+    FileControlled,
+    FileEnded,
+    FileOffer,
+    IdentityConnected,
+    Message,
+    MessageKind,
+    Receipt,
+    Unconfirmed,
+)
+from core.messenger.friend import FriendView
+from core.packets.nodes import NodeInfo
+from core.relay_client import Proxy
+from core.savedata.profile import Profile, UserStatus
+from core.tox_id import ToxId
+from toxmesh import nodes
+from toxmesh.identity.files import FileTransfers, Progress, Source
+from toxmesh.identity.host import AnyEvent, EngineRunner
+from toxmesh.identity.inbox import EventsLost, Inbox
+from toxmesh.identity.mailbox import Mailbox
+from toxmesh.identity.naming import Friend, find_nodes, key_of
+from toxmesh.identity.post import Post, Sent
+from toxmesh.identity.profiles import ProfileError, ProfileFile
+from toxmesh.identity.udp import FIRST_PORT, LAST_PORT
+
+SAVE_S = 600.0
+"""How often nodes and last seen times are saved; whatever a person changes is saved at once."""
+log = logging.getLogger("toxmesh.identity")
+
+
+class IdentityError(Exception):
+    """This cannot be done with the identity now; the text says why."""
+
+
+class Identity:
+    """One Tox identity. Made by `create` or `load`, used within `async with`."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        file: ProfileFile | None = None,
+        *,
+        bootstrap: Iterable[str] | None = None,
+        relays: Iterable[str] = (),
+        udp: bool = True,
+        ports: tuple[int, int] = (FIRST_PORT, LAST_PORT),
+        hosts: tuple[str, ...] = ("0.0.0.0", "::"),
+        lan_discovery: bool = False,
+        proxy: str | None = None,
+    ) -> None:
+        """Keeps an identity; nothing is sent before `start`.
+
+        `bootstrap` and `relays` are nodes, each `HOST:PORT:PUBLICKEY`; a bootstrap node is tried as
+        a TCP relay on the same port too. Without any, the list that comes with toxmesh is used; an
+        empty one is for an identity that saved nodes or the local network lead on. `udp=False`: by
+        relays alone. `ports`: the first and last UDP port to try. `proxy`:
+        `socks5://user:password@host:port` or `http://…`; names are then resolved by the proxy, and
+        no datagram is sent. Raises ValueError for what is no node.
+        """
+        self._profile = profile
+        self._file = file
+        self._bootstrap = (
+            list(nodes.shipped())
+            if bootstrap is None
+            else [bootstrap_node.parse(text) for text in bootstrap]
+        )
+        self._relays = [bootstrap_node.parse(text) for text in relays]
+        self._udp = udp and proxy is None
+        self._ports, self._hosts = ports, hosts
+        self._lan_discovery = lan_discovery
+        self._proxy = None if proxy is None else Proxy.from_url(proxy)
+        self._runner: EngineRunner | None = None
+        self._mailbox: Mailbox | None = None
+        self._saver: asyncio.Task[None] | None = None
+        self._seeker: asyncio.Task[None] | None = None
+        self._inbox = Inbox()
+        self._post: Post | None = None
+        self._online = asyncio.Event()
+        self._friend_changed: dict[PublicKey, asyncio.Event] = {}
+        self._files = FileTransfers(self)
+
+    @classmethod
+    def create(
+        cls, name: str = "", path: Path | str | None = None, *, passphrase: str = "", **options: Any
+    ) -> Self:
+        """Makes a new identity; with a `path` it is saved there, under the passphrase if there is
+        one. Options are those of the class. Raises ProfileError where a file stands already."""
+        profile = Profile.generate(SystemEntropy(), name.encode())
+        file = None
+        if path is not None:
+            file = ProfileFile.create(Path(path), profile, passphrase)
+        return cls(profile, file, **options)
+
+    @classmethod
+    def load(cls, path: Path | str, *, passphrase: str = "", **options: Any) -> Self:
+        """Takes the profile of any Tox client. Raises ProfileError."""
+        file, profile = ProfileFile.open(Path(path), lambda: passphrase)
+        return cls(profile, file, **options)
+
+    # Start and end
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Goes online. Raises PortError, ProfileError (another process uses the profile), and
+        MailboxError."""
+        if self._runner is not None:
+            raise IdentityError("the identity runs already")
+        if self._file is not None:
+            self._file.lock()
+        try:
+            path = None if self._file is None else self._file.path.with_suffix(".messages")
+            self._mailbox = Mailbox(path, self._profile.keys.secret)
+            self._inbox.open(self._mailbox)
+            self._post = Post(self._mailbox, self._deliver)
+            options = EngineOptions(
+                udp=self._udp,
+                has_ipv4=any(":" not in host for host in self._hosts) or not self._udp,
+                has_ipv6=any(":" in host for host in self._hosts) or not self._udp,
+                lan_discovery=self._lan_discovery,
+                proxy=self._proxy,
+            )
+            self._runner = EngineRunner(
+                self._profile, options, self._on_event, self._ports, self._hosts
+            )
+        finally:
+            if self._runner is None:
+                self._release()
+        loop = asyncio.get_running_loop()
+        self._seeker = loop.create_task(self._find_nodes())
+        self._saver = loop.create_task(self._save_now_and_then())
+
+    def _release(self) -> None:
+        self._inbox.close()
+        if self._post is not None:
+            self._post.close()
+            self._post = None
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+        if self._file is not None:
+            self._file.unlock()
+
+    async def close(self) -> None:
+        """Goes offline and saves; `events` ends."""
+        runner = self._runner
+        if runner is None:
+            return
+        tasks = [task for task in (self._saver, self._seeker) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        now = asyncio.get_running_loop().time()
+        self._files.close()
+        self._profile = runner.engine.profile(now)
+        runner.engine.shut_down(now)
+        runner.close()
+        self._runner = None
+        self._online.clear()
+        try:
+            if self._file is not None:
+                self._file.save(self._profile)
+        finally:
+            self._release()
+
+    def save(self) -> None:
+        """Saves the profile now; nothing happens without a file. Raises ProfileError."""
+        if self._runner is not None:
+            self._profile = self._engine.profile(asyncio.get_running_loop().time())
+        if self._file is not None:
+            self._file.save(self._profile)
+
+    async def _save_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            try:
+                self.save()
+            except ProfileError as error:
+                log.warning("the identity was not saved: %s", error)
+
+    async def _find_nodes(self) -> None:
+        wanted = [(node, False) for node in self._bootstrap]
+        wanted += [(node, True) for node in (*self._bootstrap, *self._relays)]
+        # With a proxy, a name that is looked up here would tell of us around it.
+        await find_nodes(wanted, self._proxy is None, partial(self._do, self._bootstrap_with))
+
+    def _bootstrap_with(self, nodes: list[NodeInfo], now: float) -> None:
+        self._engine.bootstrap(nodes, now)
+
+    @property
+    def _engine(self) -> Engine:
+        if self._runner is None:
+            raise IdentityError("the identity is not running: use it within `async with`")
+        return self._runner.engine
+
+    @property
+    def _letters(self) -> Post:
+        if self._post is None:
+            raise IdentityError("the identity is not running: use it within `async with`")
+        return self._post
+
+    def _plan(self) -> None:
+        if self._runner is not None:
+            self._runner.plan()
+
+    def _do(self, command: Callable[..., Any], *arguments: Any) -> Any:
+        """Gives the engine a command, with the time behind its arguments."""
+        try:
+            return command(*arguments, asyncio.get_running_loop().time())
+        finally:
+            self._plan()
+
+    # Ourselves
+
+    @property
+    def tox_id(self) -> ToxId:
+        """By which others add us; `str` of it is what people copy."""
+        return self._profile.tox_id if self._runner is None else self._engine.messenger.tox_id
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The part of the Tox ID that never changes."""
+        return self.tox_id.key
+
+    @property
+    def port(self) -> int:
+        """The UDP port; 0 without."""
+        return 0 if self._runner is None else self._runner.port
+
+    @property
+    def connected(self) -> bool:
+        """Whether friends can find us now."""
+        return self._runner is not None and self._engine.connected
+
+    async def wait_connected(self) -> None:
+        """Waits until friends can find us."""
+        await self._online.wait()
+
+    def set_name(self, name: str) -> None:
+        """Changes what friends see as our name; at most 128 bytes of UTF-8."""
+        self._do(self._engine.messenger.set_name, name)
+        self.save()
+
+    def set_status_message(self, text: str) -> None:
+        """Changes what we say of ourselves; at most 1,007 bytes."""
+        self._do(self._engine.messenger.set_status_message, text)
+        self.save()
+
+    def set_status(self, status: UserStatus) -> None:
+        """Says whether we are there, away or busy."""
+        self._do(self._engine.messenger.set_status, status)
+        self.save()
+
+    def new_nospam(self) -> ToxId:
+        """Gives us another Tox ID, so that requests to the old one are not taken any more."""
+        self._engine.messenger.set_nospam(SystemEntropy().bytes(4))
+        self.save()
+        return self.tox_id
+
+    # Friends
+
+    @property
+    def friends(self) -> list[PublicKey]:
+        """All friends."""
+        return self._engine.messenger.friends()
+
+    def friend(self, friend: Friend) -> FriendView:
+        """Returns what is known of a friend. Raises UnknownFriend."""
+        return self._engine.messenger.friend(key_of(friend))
+
+    def add_friend(self, tox_id: ToxId | str, message: str = "Hello") -> PublicKey:
+        """Asks somebody to become a friend; the request goes out until it is taken.
+
+        Raises ToxIdError (a ValueError) and the messenger's AlreadyFriend and BadValue.
+        """
+        wanted = ToxId.parse(tox_id) if isinstance(tox_id, str) else tox_id
+        self._do(self._engine.messenger.add_friend, wanted, message)
+        self.save()
+        return wanted.key
+
+    def accept(self, friend: Friend) -> None:
+        """Adds somebody who asked, or who adds us too. Raises AlreadyFriend."""
+        self._do(self._engine.messenger.add_friend_by_key, key_of(friend))
+        self.save()
+
+    def remove_friend(self, friend: Friend) -> None:
+        """Ends a friendship, with all that was still to be sent. Raises UnknownFriend."""
+        key = key_of(friend)
+        self._do(self._engine.messenger.remove_friend, key)
+        self._letters.forget(key)
+        self.save()
+
+    def is_online(self, friend: Friend) -> bool:
+        """Tells whether a friend is online."""
+        with suppress(UnknownFriend):
+            return self.friend(friend).connection.value != "none"
+        return False
+
+    async def wait_online(self, friend: Friend) -> None:
+        """Waits until a friend is online. Raises UnknownFriend."""
+        key = key_of(friend)
+        while not self.is_online(key):
+            self.friend(key)
+            event = self._friend_changed.setdefault(key, asyncio.Event())
+            event.clear()
+            await event.wait()
+
+    def set_typing(self, friend: Friend, typing: bool) -> None:
+        """Tells a friend whether we are typing."""
+        self._do(self._engine.messenger.set_typing, key_of(friend), typing)
+
+    # Messages
+
+    def send(
+        self, friend: Friend, text: str | bytes, kind: MessageKind = MessageKind.NORMAL
+    ) -> Sent:
+        """Sends a message, now or when the friend comes online; `await sent.delivered()` waits for
+        its receipt.
+
+        A text of more than 1,372 bytes leaves as several messages, cut between words or letters;
+        the last one is returned. Raises UnknownFriend, ValueError for an empty text, MailboxFull.
+        """
+        key = key_of(friend)
+        self.friend(key)
+        raw = text.encode() if isinstance(text, str) else text
+        if not raw:
+            raise ValueError("a message needs a text")
+        return self._letters.send(key, kind, raw)
+
+    def _deliver(self, friend: PublicKey, kind: MessageKind, raw: bytes) -> int:
+        number: int = self._do(self._engine.messenger.send_message, friend, kind, raw)
+        return number
+
+    def send_packet(self, friend: Friend, data: bytes) -> None:
+        """Sends a packet of the application's own (CustomPacket): its first byte is 160-191 for one
+        that arrives in order, 200-254 for one that may be lost. Raises MessengerError."""
+        self._do(self._engine.messenger.send_custom, key_of(friend), data)
+
+    # Files
+
+    async def send_file(
+        self,
+        friend: Friend,
+        source: Source,
+        name: str | None = None,
+        *,
+        progress: Progress | None = None,
+        file_id: bytes | None = None,
+    ) -> None:
+        """Sends a file (a path), bytes, or an asynchronous iterator of them, to a friend who is
+        online; returns when all of it has arrived. Raises TransferFailed, MessengerError, OSError.
+        """
+        await self._files.send(key_of(friend), source, name, progress, file_id)
+
+    async def receive_file(
+        self, offer: FileOffer, path: Path | str, *, progress: Progress | None = None
+    ) -> Path:
+        """Takes a file that was offered, and returns where it is when it is whole.
+
+        Meanwhile it is beside, as `PATH.part`; what is there of the same file from an earlier time
+        is not asked for again. Raises TransferFailed, MessengerError, OSError.
+        """
+        return await self._files.receive(offer, Path(path), progress)
+
+    async def receive_bytes(self, offer: FileOffer, most: int = 1 << 20) -> bytes:
+        """Takes a file of at most `most` bytes into memory. Raises TransferFailed."""
+        return await self._files.receive_bytes(offer, most)
+
+    def refuse_file(self, offer: FileOffer) -> None:
+        """Says no to a file."""
+        self.control_file(offer.friend, offer.number, Control.CANCEL)
+
+    def control_file(self, friend: Friend, number: int, control: Control) -> None:
+        """Pauses, resumes or ends a transfer. Raises MessengerError."""
+        self._do(self._engine.messenger.file_control, key_of(friend), number, control)
+
+    def send_avatar(self, friend: Friend, avatar: bytes | None) -> None:
+        """Offers our picture (PNG, at most 64 KiB), or says that we have none."""
+        self._do(self._engine.messenger.send_avatar, key_of(friend), avatar)
+
+    # Events
+
+    async def events(self) -> AsyncIterator[AnyEvent | EventsLost]:
+        """Yields what happens, until the identity is closed.
+
+        A message is forgotten on disk when the next event is asked for: what a program had not
+        finished with when it died comes again.
+        """
+        async for event in self._inbox.take():
+            yield event
+
+    def _on_event(self, event: AnyEvent, now: float) -> None:
+        """Takes an event of the engine: does what belongs to it, and keeps it to be taken."""
+        match event:
+            case IdentityConnected(connected):
+                if connected:
+                    self._online.set()
+                else:
+                    self._online.clear()
+            case ConnectionChanged(friend):
+                self._connection_changed(friend, event.online)
+            case Receipt(friend, message):
+                if self._post is not None:
+                    self._post.receipt(friend, message)
+                return
+            case Unconfirmed():
+                return  # they are sent again when the friend is back
+            case Message(friend, kind, raw):
+                self._inbox.put_message(friend, kind, raw, time.time())
+                return
+            case FileChunk() | FileChunkWanted() | FileControlled() | FileEnded():
+                if self._files.take(event):
+                    return
+        self._inbox.put(event)
+
+    def _connection_changed(self, friend: PublicKey, online: bool) -> None:
+        if self._post is not None:
+            self._post.online(friend, online)
+        waiting = self._friend_changed.pop(friend, None)
+        if waiting is not None:
+            waiting.set()
+
+    def drops(self) -> dict[str, int]:
+        """Returns what was refused, by reason."""
+        return dict(self._engine.drops)
+

@@ -1,0 +1,99 @@
+"""What has happened and was not taken yet: events in order, messages among them on disk."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from core.crypto import PublicKey
+from core.messenger.events import Message, MessageKind
+from toxmesh.identity.host import AnyEvent
+from toxmesh.identity.mailbox import Mailbox, MailboxFull
+
+MOST_EVENTS = 10_000
+"""Events beside messages that wait to be taken; what comes beyond them is lost and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """So many events were dropped, because nobody took them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage(Message):
+    """A message, and when it came; it is kept until the next event is taken."""
+
+    received: float
+    """Unix seconds."""
+
+
+class Inbox:
+    """The events of one identity."""
+
+    def __init__(self) -> None:
+        self._mailbox: Mailbox | None = None
+        self._events: deque[AnyEvent | tuple[int, StoredMessage]] = deque()
+        self._plain = 0  # events that are no messages
+        self._lost = 0
+        self._came = asyncio.Event()
+        self._open = False
+
+    def open(self, mailbox: Mailbox) -> None:
+        """Begins with the messages that nobody took the last time. Raises MailboxError."""
+        self._mailbox = mailbox
+        self._open = True
+        for row in mailbox.received():
+            kind, friend = MessageKind(row.kind), PublicKey(row.friend)
+            message = StoredMessage(friend, kind, row.text, row.received)
+            self._events.append((row.id, message))
+
+    def close(self) -> None:
+        """Nothing comes any more: `take` ends when all is taken."""
+        self._open = False
+        self._mailbox = None
+        self._came.set()
+
+    def put(self, event: AnyEvent) -> None:
+        """Keeps an event."""
+        if self._plain >= MOST_EVENTS:
+            self._lost += 1
+            return
+        self._plain += 1
+        self._events.append(event)
+        self._came.set()
+
+    def put_message(self, friend: PublicKey, kind: MessageKind, raw: bytes, at: float) -> None:
+        """Keeps a message, on disk first; `at` is in Unix seconds."""
+        if self._mailbox is None:
+            return
+        try:
+            number = self._mailbox.receive(friend, kind, raw, at)
+        except MailboxFull:
+            self._lost += 1
+            return
+        self._events.append((number, StoredMessage(friend, kind, raw, at)))
+        self._came.set()
+
+    async def take(self) -> AsyncIterator[AnyEvent | EventsLost]:
+        """Yields what happens, until it is closed; see `Identity.events`."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, tuple):
+                    number, message = event
+                    yield message
+                    if self._mailbox is not None:
+                        self._mailbox.taken(number)
+                else:
+                    self._plain -= 1
+                    yield event
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                yield EventsLost(lost)
+                continue
+            if not self._open:
+                return
+            self._came.clear()
+            await self._came.wait()

@@ -1,0 +1,129 @@
+"""Messages on their way out: on disk until their receipts, and a few of them in flight."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from core.crypto import PublicKey
+from core.messenger.errors import MessengerError
+from core.messenger.events import MessageKind
+from core.packets.messenger import MAX_MESSAGE_SIZE
+from toxmesh.identity.mailbox import Mailbox
+
+_IN_FLIGHT = 64  # messages to a friend without a receipt, at most: the others wait on disk
+
+Deliver = Callable[[PublicKey, MessageKind, bytes], int]
+"""Hands a text to the messenger; returns its number there. Raises MessengerError."""
+
+
+class Sent:
+    """A message on its way. It is kept until its receipt, over restarts too."""
+
+    __slots__ = ("_delivered", "id")
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self._delivered = asyncio.get_running_loop().create_future()
+
+    async def delivered(self) -> None:
+        """Waits until the friend's process has the message."""
+        await asyncio.shield(self._delivered)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has arrived."""
+        return self._delivered.done()
+
+    def arrived(self) -> None:
+        """Its receipt has come."""
+        if not self._delivered.done():
+            self._delivered.set_result(None)
+
+
+class _Way:
+    """What is on its way to one friend, in this session."""
+
+    __slots__ = ("flying", "last")
+
+    def __init__(self) -> None:
+        self.flying: dict[int, int] = {}  # by the messenger's number: ours
+        self.last = 0  # the greatest number of ours that was sent
+
+
+class Post:
+    """All messages of one identity that have no receipt yet."""
+
+    def __init__(self, mailbox: Mailbox, deliver: Deliver) -> None:
+        self._mailbox = mailbox
+        self._deliver = deliver
+        self._ways: dict[PublicKey, _Way] = {}  # of friends that are online
+        self._sent: dict[int, Sent] = {}
+
+    def send(self, friend: PublicKey, kind: MessageKind, raw: bytes) -> Sent:
+        """Keeps a text, in parts if it is long, and sends it when it can be; returns the last part.
+
+        Raises MailboxFull."""
+        number = 0
+        for part in cut(raw):
+            number = self._mailbox.put(friend, kind, part)
+        sent = self._sent[number] = Sent(number)
+        self.pump(friend)
+        return sent
+
+    def forget(self, friend: PublicKey) -> None:
+        """Gives up what was to be sent to somebody who is no friend any more."""
+        self._mailbox.forget(friend)
+        self._ways.pop(friend, None)
+
+    def online(self, friend: PublicKey, online: bool) -> None:
+        """A friend has come or gone. Whatever has no receipt by then is sent again next time."""
+        if not online:
+            self._ways.pop(friend, None)
+        elif friend not in self._ways:
+            self._ways[friend] = _Way()
+            asyncio.get_running_loop().call_soon(self.pump, friend)
+
+    def receipt(self, friend: PublicKey, number: int) -> None:
+        """A message has arrived; `number` is the messenger's."""
+        way = self._ways.get(friend)
+        own = None if way is None else way.flying.pop(number, None)
+        if own is None:
+            return
+        self._mailbox.delivered(own)
+        sent = self._sent.pop(own, None)
+        if sent is not None:
+            sent.arrived()
+        asyncio.get_running_loop().call_soon(self.pump, friend)
+
+    def pump(self, friend: PublicKey) -> None:
+        """Hands over what waits for a friend that is online, as much as may be in flight."""
+        way = self._ways.get(friend)
+        room = 0 if way is None else _IN_FLIGHT - len(way.flying)
+        if way is None or room <= 0:
+            return
+        for row in self._mailbox.waiting(friend, way.last, room):
+            try:
+                number = self._deliver(friend, MessageKind(row.kind), row.text)
+            except MessengerError:
+                return  # no room now, or gone: the next receipt or the next coming tries again
+            way.flying[number] = row.id
+            way.last = row.id
+
+    def close(self) -> None:
+        """Hands over nothing more."""
+        self._ways.clear()
+
+
+def cut(raw: bytes) -> Iterator[bytes]:
+    """Yields parts that fit into a message, cut behind white space or at least between letters."""
+    while len(raw) > MAX_MESSAGE_SIZE:
+        end = MAX_MESSAGE_SIZE
+        while end > 0 and raw[end] & 0xC0 == 0x80:  # within a letter
+            end -= 1
+        end = end or MAX_MESSAGE_SIZE
+        space = max(raw.rfind(b" ", 0, end), raw.rfind(b"\n", 0, end)) + 1
+        if space > end // 2:
+            end = space
+        yield raw[:end]
+        raw = raw[end:]
+    if raw:
+        yield raw
