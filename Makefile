@@ -14,7 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST := $(BIN)/python -m pytest
-TWO := -n 2 --dist worksteal
+BUSY := -n 2 --dist worksteal
+WAITING := -n 3 --dist worksteal
 # Tests start some hundred nodes, each of many processes: none of them is to compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,13 +35,13 @@ lint: $(VENV)/.dev-stamp
 # In one process, with made-up time: as many at once as there are cores. The largest simulations are
 # marked no_cover, since coverage makes them three times as long and smaller tests run the same lines.
 unit: $(VENV)/.dev-stamp
-	$(PYTEST) -q $(TWO) -m "not slow and not process and not interop" \
+	$(PYTEST) -q $(BUSY) -m "not slow and not process and not interop" \
 		--cov=core --cov-branch --cov-report=term:skip-covered
 
-# Real processes and the reference's programs: mostly they wait, so two at a time; then those that
-# measure, one after the other.
+# Real processes and the reference's programs: they wait for two thirds of their time, so three at a
+# time; then those that measure, or whose time is short, one after the other.
 process: $(VENV)/.dev-stamp peers
-	$(PYTEST) -q $(TWO) -m "(process or interop) and not slow and not alone"
+	$(PYTEST) -q $(WAITING) -m "(process or interop) and not slow and not alone"
 	$(PYTEST) -q -m "alone and not slow"
 
 test-slow: $(VENV)/.dev-stamp peers

@@ -32,6 +32,7 @@ class Known(NamedTuple):
     keys: KeyPair
 
 
+@pytest.mark.alone  # what one process is told is searched for in the other at once
 def test_worker_processes_and_the_module_answer_alike(tmp_path: Path) -> None:
     running = nodes.start_ours(tmp_path, workers="dht=2,onion=2,relay=2")
     door = Reference(running.udp_port)

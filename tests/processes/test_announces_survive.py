@@ -233,6 +233,7 @@ def test_entries_are_found_again_after_a_worker_hung_and_was_replaced(tmp_path: 
         here.talk.socket.close()
 
 
+@pytest.mark.alone  # data lives for 10 s, and a restart of all and an upgrade take long
 def test_entries_are_kept_when_workers_are_restarted_and_when_the_node_is_upgraded(
     tmp_path: Path,
 ) -> None:

@@ -110,6 +110,7 @@ def test_ten_thousand_messages_to_a_busy_worker_arrive_in_order_or_are_counted(
     assert until(lambda: echoed(client, odd), 3)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("dispatch", DISPATCH)
 def test_a_flood_at_a_worker_that_hangs_is_answered_or_counted_to_the_last_datagram(
     tmp_path: Path, dispatch: str
