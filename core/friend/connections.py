@@ -57,6 +57,8 @@ class FriendConnections:
         self._entropy = entropy
         self._drops = drops
         self._peers: dict[PublicKey, Peer] = {}
+        self._by_dht_key: dict[bytes, list[Peer]] = {}
+        """Who has a DHT key, or says so: any friend may name that of another."""
         self._timers: Timers[PublicKey] = Timers()
 
     # Commands
@@ -142,21 +144,17 @@ class FriendConnections:
 
     def address_found(self, dht_key: bytes, endpoint: Endpoint, now: float) -> None:
         """A searched DHT key answered from this address."""
-        for peer in self._with_dht_key(dht_key):
+        for peer in tuple(self._by_dht_key.get(dht_key, ())):
             peer.key_heard = now
             if peer.note_address(endpoint, False, now) and not peer.direct:
                 self._crypto.set_endpoint(peer.key, endpoint, now)
 
     def relay_link(self, dht_key: PublicKey, linked: bool, now: float) -> None:
         """There is a way to a peer through a relay: no need to wait with a session for it."""
-        for peer in self._with_dht_key(dht_key):
+        for peer in tuple(self._by_dht_key.get(dht_key, ())):
             if linked and peer.state is State.CONNECTING:
                 peer.next_try = now
                 self._plan(peer)
-
-    def _with_dht_key(self, dht_key: bytes) -> list[Peer]:
-        """Returns who has this DHT key, or says so: any friend may name that of another."""
-        return [peer for peer in self._peers.values() if peer.dht_key == dht_key]
 
     # What net_crypto tells
 
@@ -334,6 +332,7 @@ class FriendConnections:
             return  # the listener has removed it
         self._let_go(peer, now)
         peer.dht_key, peer.key_heard = dht_key, now
+        self._by_dht_key.setdefault(dht_key, []).append(peer)
         peer.state = State.CONNECTING
         peer.offered = False
         peer.next_try = now
@@ -350,7 +349,10 @@ class FriendConnections:
         if peer.searched:
             peer.searched = False
             self._dht.stop_search(dht_key)
-        if not self._with_dht_key(dht_key):
+        others = self._by_dht_key[dht_key]
+        others.remove(peer)
+        if not others:
+            del self._by_dht_key[dht_key]
             self._relays.remove_peer(dht_key, now)
 
     def _go_offline(self, peer: Peer, now: float) -> None:

@@ -397,6 +397,35 @@ def test_a_friend_that_is_a_relay_itself_is_one_at_its_own_address() -> None:
     assert world.take_said() == [("add_relay_of", DHT_KEY, from_text("192.0.2.7", 3389))]
 
 
+def test_a_session_that_is_up_is_told_once_and_names_the_dht_key_where_it_was_forgotten() -> None:
+    world = found()
+    world.connections.accepts(FRIEND, DHT_KEY, None, world.now)
+    world.wait(123)
+    assert state(world) is State.SEARCHING
+    world.session = View(DHT_KEY, False, None)
+    for _ in range(2):
+        world.connections.session_up(FRIEND, world.now)
+    assert world.events == [("online", FRIEND)]
+    status = world.connections.status(FRIEND, world.now)
+    assert status is not None
+    assert status.dht_key == DHT_KEY
+
+
+def test_a_listener_may_remove_a_friend_that_begins_anew() -> None:
+    world = online()
+    told = world.friend_offline
+
+    def remove(real_key: PublicKey, now: float) -> None:
+        told(real_key, now)
+        world.connections.remove(real_key, now)
+
+    world.friend_offline = remove  # type: ignore[method-assign]  # this world's alone
+    world.connections.new_dht_key(FRIEND, OTHER_DHT_KEY, world.now)
+    assert world.connections.status(FRIEND, world.now) is None
+    assert ("search", OTHER_DHT_KEY) not in world.said
+    assert world.connections.next_timer() is None
+
+
 # The friend begins anew
 
 

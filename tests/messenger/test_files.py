@@ -186,6 +186,17 @@ def test_what_found_no_room_goes_on_by_itself() -> None:
     assert world.alice.messenger.next_timer() is None
 
 
+def test_a_session_that_takes_less_than_it_said_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, data = connected(), content(200_000)
+    Sender(world.alice, data)
+    receiver = Receiver(world.bob)
+    monkeypatch.setattr(world.alice, "room", lambda key: 1000)
+    offer(world, len(data))
+    assert receiver.files == {256: data}
+
+
 # Who may do what: the table of states
 
 ACCEPTED = [State.RUNNING, State.PAUSED_HERE, State.PAUSED_THERE, State.PAUSED_BOTH]

@@ -1,5 +1,7 @@
 """What friends say: presence, messages with receipts, typing, custom packets."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.crypto import LOW_ORDER, KeyPair, PublicKey
@@ -7,7 +9,7 @@ from core.entropy import SeededEntropy
 from core.messenger import errors, events
 from core.messenger.events import Connection, MessageKind
 from core.messenger.numbers import reached
-from core.savedata.profile import FriendState, UserStatus
+from core.savedata.profile import FriendState, SavedFriend, UserStatus
 from core.tox_id import ToxId
 from tests.messenger.world import UNIX_OFFSET, Side, World, connected
 
@@ -396,6 +398,14 @@ def test_requests_that_are_saved_go_on() -> None:
     side = Side(world, "alice", profile)
     side.messenger.handle_timer(world.now)
     assert [key for key, _ in side.onion] == [world.bob.key]
+
+
+def test_a_saved_friend_that_was_to_be_asked_without_a_text_is_a_friend() -> None:
+    world = World(friends=False)
+    friend = SavedFriend(world.bob.key, FriendState.REQUESTED)
+    profile = replace(world.alice.profile, friends=(friend,))
+    side = Side(world, "alice", profile)
+    assert side.messenger.friend(world.bob.key).saved.state is FriendState.CONFIRMED
 
 
 def test_one_who_was_removed_may_ask_again() -> None:
