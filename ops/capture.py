@@ -247,8 +247,13 @@ def command(
 ) -> int:
     """Show packets of the running node as they come and leave, decoded; boxes stay closed.
 
-    Of the frames of relay clients, which are opened by the node, it shows what each is, whose and
-    how long, and not what it carries. The node looks at packets only while somebody captures, and
+    KIND is a first byte or a name, as `toxmesh ops routes` lists them for datagrams; frames of
+    relay clients are: route-request, route-response, connect-notice, disconnect-notice, relay-ping,
+    relay-pong, oob-send, oob-receive, relay-onion-request, relay-onion-response,
+    relay-forward-request, relay-forwarding, relay-data. Of a frame it shows what it is, whose and
+    how long, and not what it carries.
+
+    The node looks at packets only while somebody captures, and
     for a hundredth of its time if it is busy: what passes unseen is counted and said at the end.
     Ctrl-C ends it. In Wireshark: toxmesh ops capture --pcap - | wireshark -k -i -
 

@@ -15,6 +15,7 @@ import pytest
 
 from core import endpoint
 from ops import capture, client, pcap
+from ops.kinds import FRAMES
 from tests.cli.commands import Said, call, spawn
 from tests.ops import shapes
 from tests.ops.schema import differences
@@ -283,6 +284,8 @@ def test_kinds_are_named_as_operators_write_them() -> None:
     assert kind.convert("bootstrap-info", None, None) == (0xF0, None)
     assert kind.convert("0x77", None, None) == (0x77, None)
     assert kind.convert("relay-data", None, None) == (None, 0x10)
+    named = set((capture.command.help or "").replace(",", " ").replace(".", " ").split())
+    assert {name.replace(" ", "-") for name in FRAMES.values()} <= named
 
 
 def test_no_node_is_exit_4_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
