@@ -312,8 +312,9 @@ class RelayLines(Owner):
             standing = max(standing, ONION_RELAYS)
             for relay in for_onion(relays):
                 relay.onion = True
-        for relay in to_dial(relays, len(self._lines), standing, self._entropy):
-            if relay.state is RelayState.IDLE and len(self._lines) < MAX_LINES:
+        room = MAX_LINES - len(self._lines)
+        if room > 0:
+            for relay in to_dial(relays, len(self._lines), standing, self._entropy)[:room]:
                 self._dial(relay, now)
         for relay in to_drop(relays, self._connected - standing, now):
             if relay.state is RelayState.CONNECTED:

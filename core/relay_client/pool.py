@@ -73,18 +73,18 @@ class RelayPool(RelayLines):
         peer = self._peers.get(dht_key)
         if peer is None:
             return
+        if relay_key not in self._relays and peer.links() >= LINKS_WANTED:
+            return  # as c-toxcore does: it is linked well enough
+        relay = self._noted(endpoint, relay_key)
+        if relay is None:
+            return
         tie = peer.ties.get(relay_key)
         if tie is not None:
-            tie.relay.add_target(endpoint)
             tie.spent = False
-        elif relay_key not in self._relays and peer.links() >= LINKS_WANTED:
-            return  # as c-toxcore does: it is linked well enough
-        else:
-            relay = self._noted(endpoint, relay_key)
-            if relay is None:
-                return
-            self._tie(peer, relay, now)
-        self._settle(now)
+        elif not self._tie(peer, relay, now):
+            return
+        if relay.state is RelayState.IDLE:
+            self._settle(now)
 
     def set_sleeping(self, dht_key: PublicKey, asleep: bool, now: float) -> None:
         """Lets a peer's links sleep, for UDP works, or wakes them."""

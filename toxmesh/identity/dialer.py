@@ -14,6 +14,7 @@ from core.endpoint import ip_of, is_ipv4, port_of
 from core.relay_client import Target
 
 _READ_SIZE = 65_536  # bytes read at once: some thirty frames of the greatest size
+_BURST_SIZE = 65_536  # bytes that are sent before the turn's end
 _MAX_ADDRESSES = 4  # of a name that are tried
 _ADDRESS_S = 3.0  # how long an address of a name is tried while there are others
 _GOING_ON = (0, errno.EINPROGRESS, errno.EAGAIN)
@@ -78,7 +79,7 @@ class AsyncDialer:
         self._loop.call_soon(known.connect)
 
     def write(self, line: int, data: bytes) -> int:
-        """Returns how many bytes the kernel took; the listener hears when it takes the rest."""
+        """Takes all bytes, or none while the kernel has no room; the listener hears when it has."""
         known = self._lines.get(line)
         return 0 if known is None else known.write(data)
 
@@ -141,7 +142,17 @@ class AsyncDialer:
 class _Line:
     """One connection: the addresses that are left to try, then a socket."""
 
-    __slots__ = ("_dialer", "_line", "_loop", "_places", "_socket", "_waits", "_watch")
+    __slots__ = (
+        "_dialer",
+        "_line",
+        "_loop",
+        "_places",
+        "_size",
+        "_socket",
+        "_unsent",
+        "_waits",
+        "_watch",
+    )
 
     def __init__(
         self,
@@ -155,6 +166,8 @@ class _Line:
         self._line = line
         self._places = places
         self._socket: socket.socket | None = None
+        self._unsent: list[bytes] = []
+        self._size = 0  # of what is unsent, in bytes
         self._waits = False  # for the kernel to have room
         self._watch: asyncio.TimerHandle | None = None  # over an address while others are left
 
@@ -210,22 +223,38 @@ class _Line:
             self._dialer.lost(self._line)
 
     def write(self, data: bytes) -> int:
-        """Gives the kernel what it takes."""
-        if self._socket is None:
+        """Takes bytes for the end of the loop's turn: what a turn writes is one segment for the
+        kernel and one for the relay. Takes none while the kernel has no room."""
+        if self._socket is None or self._waits:
             return 0
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(data)
+        self._size += len(data)
+        if self._size >= _BURST_SIZE:
+            self._flush()
+        return len(data)
+
+    def _flush(self) -> None:
+        if self._socket is None or not self._unsent:
+            return
+        data = b"".join(self._unsent)
         try:
             taken = self._socket.send(data)
         except (BlockingIOError, InterruptedError):
             taken = 0
         except OSError:
-            return len(data)  # the connection is gone, as the next read will say
-        if taken < len(data) and not self._waits:
+            taken = len(data)  # the connection is gone, as the next read will say
+        rest = data[taken:]
+        self._unsent = [rest] if rest else []
+        self._size = len(rest)
+        if rest and not self._waits:
             self._waits = True
             self._loop.add_writer(self._socket, self._writable)
-        return taken
 
     def _writable(self) -> None:
-        if self._socket is not None:
+        self._flush()
+        if self._socket is not None and not self._unsent:
             self._waits = False
             self._loop.remove_writer(self._socket)
             self._dialer.writable(self._line)
@@ -233,6 +262,7 @@ class _Line:
     def close(self) -> None:
         """Ends the connection."""
         self._places.clear()
+        self._flush()
         self._end_socket()
 
     def _end_socket(self) -> None:
