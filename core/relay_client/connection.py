@@ -381,30 +381,34 @@ class RelayConnection:
     def _take_frames(self, data: bytes, now: float) -> None:
         position, size = 0, len(data)
         self._rest = b""
-        while size - position >= 2:
-            box = data[position] << 8 | data[position + 1]
-            if not MAC_SIZE < box <= MAX_FRAME_SIZE:
-                raise ProtocolViolation("relay_client_closed:frame_size")
-            end = position + 2 + box
-            if end > size:
-                break
-            if self._shared is None:
-                return
-            nonce = self._receive_nonce
-            plain = open_sealed(
-                self._shared, nonce.to_bytes(NONCE_SIZE, "big"), data[position + 2 : end]
-            )
-            if plain is None:
-                raise ProtocolViolation("relay_client_closed:frame_box")
-            self._receive_nonce = (nonce + 1) % (1 << 8 * NONCE_SIZE)
-            position = end
-            if plain[0] >= FIRST_LINK:
-                self._take_data(plain, now)
-            else:
-                self._take_control(plain, now)
-            if self.stage is Stage.ENDED:  # the owner has hung up
-                return
-        self._rest = data[position:]
+        try:
+            while size - position >= 2 and self.stage is Stage.CONFIRMED:
+                box = data[position] << 8 | data[position + 1]
+                if not MAC_SIZE < box <= MAX_FRAME_SIZE:
+                    raise ProtocolViolation("relay_client_closed:frame_size")
+                start, end = position + 2, position + 2 + box
+                if end > size:
+                    break
+                plain = self._open(data[start:end])
+                position = end  # whatever the owner does with it: the next one begins there
+                if plain[0] >= FIRST_LINK:
+                    self._take_data(plain, now)
+                else:
+                    self._take_control(plain, now)
+        finally:
+            if self.stage is Stage.CONFIRMED:
+                self._rest = data[position:]
+
+    def _open(self, box: bytes) -> bytes:
+        nonce = self._receive_nonce
+        shared = self._shared
+        plain = None
+        if shared is not None:
+            plain = open_sealed(shared, nonce.to_bytes(NONCE_SIZE, "big"), box)
+        if plain is None:
+            raise ProtocolViolation("relay_client_closed:frame_box")
+        self._receive_nonce = (nonce + 1) % (1 << 8 * NONCE_SIZE)
+        return plain
 
     def _take_data(self, plain: bytes, now: float) -> None:
         route = self._links.get(plain[0])

@@ -23,7 +23,8 @@ class Dialer(Protocol):
 
 
 class RelayListener(Protocol):
-    """Who is told what comes through relays."""
+    """Who is told what comes through relays. It may call the pool, and raises nothing: what a peer
+    sent is no fault of the relay that brought it."""
 
     def relay_data(self, dht_key: PublicKey, data: bytes, now: float) -> None:
         """Data of a peer: on a link, or out of band through a relay that is asked for it."""

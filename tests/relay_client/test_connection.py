@@ -284,6 +284,24 @@ def test_forwardings_are_counted_for_we_never_ask_for_them() -> None:
     assert relay.told == []
 
 
+def test_a_bug_over_one_frame_does_not_lose_those_behind_it() -> None:
+    relay = linked()
+    heard: list[bytes] = []
+
+    def broken(line: int, peer: PublicKey, data: bytes, now: float) -> None:
+        heard.append(data)
+        if data == b"bug":
+            raise ZeroDivisionError
+
+    relay.link_data = broken  # type: ignore[method-assign]  # the owner has a bug
+    stream = relay.frame(b"\x10bug") + relay.frame(b"\x10next")
+    with pytest.raises(ZeroDivisionError):
+        relay.connection.handle_bytes(stream, NOW)
+    relay.connection.handle_bytes(relay.frame(b"\x10last"), NOW)
+    assert heard == [b"bug", b"next", b"last"]
+    assert not relay.drops
+
+
 def test_control_goes_before_data_and_pongs_do_not_pile_up() -> None:
     relay = linked()
     relay.room = 5  # of the first frame; then the socket is full

@@ -34,6 +34,7 @@ class Liars:
         self.sessions: dict[int, Accepted] = {}
         self.room = 1 << 30
         self.data = 0
+        self.told = 0
         self.pool = RelayPool(
             KeyPair.generate(self.entropy), self.entropy, self, self, self.drops, self.now
         )
@@ -54,6 +55,9 @@ class Liars:
 
     def relay_data(self, dht_key: PublicKey, data: bytes, now: float) -> None:
         self.data += 1
+        if data[0] & 15 == 7:
+            self.pool.remove_peer(dht_key, now)
+            self.links.pop(dht_key, None)
 
     def relay_oob(self, relay_key: PublicKey, dht_key: PublicKey, data: bytes, now: float) -> None:
         if data[0] & 1:
@@ -66,8 +70,14 @@ class Liars:
     def relay_link(self, dht_key: PublicKey, linked: bool, now: float) -> None:
         assert self.links.get(dht_key, False) is not linked, "told twice"
         self.links[dht_key] = linked
+        self.told += 1
         if linked:
             self.pool.send(dht_key, b"\x1b", now)
+        elif self.told % 3 == 0:
+            self.pool.set_sleeping(dht_key, self.told % 2 == 0, now)
+        elif self.told % 7 == 0:
+            self.pool.remove_peer(dht_key, now)
+            self.links.pop(dht_key, None)
 
     def relay_connected(self, connected: bool, now: float) -> None:
         assert self.connected is not connected, "told twice"
