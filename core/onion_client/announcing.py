@@ -15,7 +15,7 @@ ANNOUNCED_S = 15.0  # c-toxcore onion_client.c: ANNOUNCE_INTERVAL_ANNOUNCED
 STABLE_ANNOUNCE_S = 120.0  # c-toxcore onion_client.c: ANNOUNCE_INTERVAL_STABLE
 ROUND_SIZE = 6  # c-toxcore onion_client.c: do_announce, random nodes asked at a time
 LONGEST_ROUND_S = 120.0  # between rounds in a network of few nodes
-LONGEST_ROUND_OFFLINE_S = 15.0
+LONGEST_ROUND_OFFLINE_S = 5.0
 
 
 class OwnAnnounce(Lookup):
@@ -82,7 +82,7 @@ class OwnAnnounce(Lookup):
             self.filled = now
         elif self.populate_due(len(live), not connected) <= now:
             longest = LONGEST_ROUND_S if connected else LONGEST_ROUND_OFFLINE_S
-            asker.populate(self, ROUND_SIZE, longest, now, with_bootstrap=True)
+            asker.populate(self, ROUND_SIZE, longest, now)
 
     def _announce(self, node: OnionNode, asker: Asker, now: float) -> None:
         path = node.path

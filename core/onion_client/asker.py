@@ -114,12 +114,10 @@ class Asker:
                     return
                 self.ask(lookup, node, now)
 
-    def populate(
-        self, lookup: Lookup, count: int, longest: float, now: float, with_bootstrap: bool = False
-    ) -> None:
+    def populate(self, lookup: Lookup, count: int, longest: float, now: float) -> None:
         """Asks up to `count` random nodes of the paths, to fill a list."""
         self.path_nodes.learn(self._ways.path_nodes())
-        for node in self.path_nodes.sample(count, with_bootstrap):
+        for node in self.path_nodes.sample(count):
             if not lookup.nodes.has_live(node.key, now):
                 self.ask(lookup, node, now)
         lookup.round_done(longest, now)

@@ -10,9 +10,10 @@ from core.packets.nodes import NodeInfo
 
 MAX_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
 MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
-ENOUGH = 3  # hops of a path; with fewer nodes of the DHT the bootstrap nodes help out
+ENOUGH = 3  # hops of a path; with fewer proven nodes the bootstrap nodes help out
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
 CREDIT = 4  # so many more for one that was in a path that did
+RETRY_ONE_IN = 4  # paths that may have suspects where proven nodes are known, though too few
 REMEMBERED = 2 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
 LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
@@ -74,9 +75,11 @@ class PathNodes:
             self._note(node.key, -CREDIT)
 
     def failed(self, nodes: Iterable[NodeInfo]) -> None:
-        """A path of these nodes died without ever carrying an answer."""
-        for node in nodes:
-            self._note(node.key, self._failures.get(node.key, 0) + 1)
+        """A path of these nodes died without ever carrying an answer: those of them are blamed that
+        are not proven, or all if all are."""
+        nodes = list(nodes)
+        for node in [node for node in nodes if not self.is_proven(node.key)] or nodes:
+            self._note(node.key, self._standing(node.key) + 1)
 
     def _note(self, key: PublicKey, failures: int) -> None:
         self._failures.pop(key, None)
@@ -84,13 +87,21 @@ class PathNodes:
         if len(self._failures) > REMEMBERED:
             del self._failures[next(iter(self._failures))]
 
+    def _standing(self, key: PublicKey) -> int:
+        """Returns the node's failures in a row, less its credit. One that somebody gave us to begin
+        with has credit in advance."""
+        failures = self._failures.get(key)
+        if failures is None:
+            return -CREDIT if key in self._bootstrap else 0
+        return failures
+
     def is_proven(self, key: PublicKey) -> bool:
         """Tells whether the node was in a path that worked, and not in many failures since."""
-        return self._failures.get(key, 0) < 0
+        return self._standing(key) < 0
 
     def is_suspect(self, key: PublicKey) -> bool:
         """Tells whether the node was in nothing but failures lately."""
-        return self._failures.get(key, 0) >= SUSPECT_AFTER
+        return self._standing(key) >= SUSPECT_AFTER
 
     def expected(self, most: int, of_prefix: int) -> int:
         """Returns how many places of a node list these nodes could fill, at most `most`."""
@@ -107,15 +118,17 @@ class PathNodes:
             count += 1
         return min(most, count)
 
-    def sample(self, count: int, with_bootstrap: bool = False) -> list[NodeInfo]:
-        """Returns up to `count` different random nodes of the ring, half of them proven ones, or if
-        it is empty and `with_bootstrap` of the bootstrap nodes."""
-        nodes = list(self._ring.values())
-        if not nodes and with_bootstrap:
-            nodes = list(self._bootstrap.values())
-        nodes = self._shuffled(nodes)
+    def sample(self, count: int) -> list[NodeInfo]:
+        """Returns up to `count` different random nodes, half of them proven ones."""
+        nodes = self._shuffled(list(self._known().values()))
         proven = [node for node in nodes if self.is_proven(node.key)][: (count + 1) // 2]
         return (proven + [node for node in nodes if node not in proven])[:count]
+
+    def _known(self) -> dict[PublicKey, NodeInfo]:
+        """Returns the ring, with the bootstrap nodes until enough of it is proven."""
+        if sum(map(self.is_proven, self._ring)) < ENOUGH:
+            return self._ring | self._bootstrap
+        return self._ring
 
     def to_save(self) -> list[NodeInfo]:
         """Returns the eight newest, filled up with bootstrap nodes."""
@@ -132,12 +145,14 @@ class PathNodes:
         Else prefixes repeat, and where less than `count` nodes are known even nodes: a network of
         one node can be used (the reference draws each hop without looking at the others).
         """
-        known = self._ring
-        if len(known) < ENOUGH:
-            known = known | self._bootstrap
-        if not known:
+        nodes = self._shuffled(list(self._known().values()))
+        if not nodes:
             return None
-        nodes = self._shuffled(list(known.values()))
+        good = [node for node in nodes if not self.is_suspect(node.key)]
+        if sum(self.is_proven(node.key) for node in good) >= 2 and self._entropy.below(
+            RETRY_ONE_IN
+        ):
+            nodes = good  # rather one of them twice than a suspect
         # A hop on the open Internet sends nothing into local networks.
         outside = relay is not None and not is_lan(relay.endpoint)
         nodes.sort(key=lambda node: (outside and is_lan(node.endpoint), self.is_suspect(node.key)))

@@ -176,13 +176,16 @@ class FakeRelay:
 class Town:
     """A world of onion nodes, and the people in it."""
 
-    def __init__(self, nodes: int = 30, seed: int = 1, loss: float = 0.0) -> None:
+    def __init__(self, nodes: int = 30, seed: int = 1, loss: float = 0.0, idle: int = 0) -> None:
+        """`idle` of the nodes are nodes of the DHT alone: no hops, no stores."""
         self.world = World(seed=seed, roles={"dht": 1, "onion": 1}, loss=loss)
         self.people: list[Person] = []
         self.address = self.world.next_address()
         self.nodes = [self.world.add_node("first")]
-        for number in range(1, nodes):
-            self.nodes.append(self.world.add_node(f"n{number}", bootstrap=[self.nodes[0]]))
+        for number in range(1, nodes + idle):
+            roles = {"dht": 1, "onion": 1} if number < nodes else {"dht": 1}
+            first = self.nodes[:1]
+            self.nodes.append(self.world.add_node(f"n{number}", bootstrap=first, roles=roles))
             self.world.run_for(0.2)
         self.world.run_for(60.0)
 

@@ -197,21 +197,27 @@ def test_the_first_hop_is_of_a_family_that_the_dht_talks_with() -> None:
         assert len(hops[0].endpoint) == 16 or all(len(hop.endpoint) == 28 for hop in hops)
 
 
-def test_the_ring_keeps_the_newest_32_and_bootstrap_nodes_help_out_while_it_is_empty() -> None:
+def test_the_ring_keeps_the_newest_32_and_bootstrap_nodes_help_until_three_are_proven() -> None:
     nodes = PathNodes(StreamedEntropy("nodes"))
     assert nodes.choose(3) is None
-    for number in range(40):
-        nodes.add_bootstrap(make_node(1000 + number).info)
+    given = [make_node(1000 + number).info for number in range(40)]
+    for info in given:
+        nodes.add_bootstrap(info)
     hops = nodes.choose(3)
     assert hops is not None
-    assert nodes.sample(6) == []
-    assert len(nodes.sample(6, with_bootstrap=True)) == 6
+    assert len(nodes) == 0
+    assert set(nodes.sample(99)) == set(given[8:])
     infos = [make_node(number).info for number in range(40)]
     for place in range(0, 40, 8):
         nodes.learn(infos[place:])
     assert len(nodes) == MAX_PATH_NODES
-    assert set(nodes.sample(99)) == set(infos[8:])
+    assert set(nodes.sample(99)) == {*given[8:], *infos[8:]}
     assert nodes.to_save() == infos[:31:-1]
+    hops = nodes.choose(3)
+    assert hops is not None
+    assert len(set(hops) & set(given)) >= 2  # believed in advance
+    nodes.worked(infos[20:23])
+    assert set(nodes.sample(99)) == set(infos[8:])
     for _ in range(20):
         hops = nodes.choose(3)
         assert hops is not None
@@ -232,11 +238,36 @@ def test_a_node_that_was_in_failing_paths_alone_is_avoided_until_it_works() -> N
         assert not set(hops) & set(bad)
     nodes.worked(bad[:1])
     assert not nodes.is_suspect(bad[0].key)
+
+
+def test_who_is_proven_is_not_blamed_for_an_unproven_one_and_not_trusted_for_ever() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    infos = [make_node(number).info for number in range(3)]
+    nodes.learn(infos)
+    nodes.worked(infos[:2])
     for _ in range(2):
-        nodes.failed(infos[4:])  # all are suspects but one: they are used nevertheless
-    hops = nodes.choose(3)
-    assert hops is not None
-    assert bad[0] in hops
+        nodes.failed(infos)
+    assert [nodes.is_suspect(info.key) for info in infos] == [False, False, True]
+    assert all(nodes.is_proven(info.key) for info in infos[:2])
+    for _ in range(4 + 2):
+        nodes.failed(infos[:2])
+    assert all(nodes.is_suspect(info.key) for info in infos)
+    assert nodes.choose(3) is not None  # all there are
+
+
+def test_rather_a_proven_node_twice_in_a_path_than_a_suspect_but_not_always() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    infos = [make_node(number).info for number in range(6)]
+    nodes.learn(infos)
+    nodes.worked(infos[:2])
+    for _ in range(2):
+        nodes.failed(infos[2:])
+    with_suspect = 0
+    for _ in range(400):
+        hops = nodes.choose(3)
+        assert hops is not None
+        with_suspect += len(set(hops) - set(infos[:2]))
+    assert 60 <= with_suspect <= 140
 
 
 def test_a_path_tries_one_unproven_hop_at_a_time() -> None:

@@ -245,7 +245,7 @@ def test_without_any_node_nothing_is_sent_and_the_wakes_get_rare() -> None:
         hand.client.handle_timer(hand.now)
         wakes += 1
     assert hand.sent == []
-    assert wakes <= 60
+    assert wakes <= 140
     node = hand.add_node(1)
     hand.given = [node.info]
     hand.client.network_changed(hand.now)

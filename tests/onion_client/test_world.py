@@ -68,6 +68,18 @@ def test_half_of_the_nodes_die_and_both_stay_or_become_announced_and_find_each_o
     assert alice.client.is_announced(town.world.now)
 
 
+@pytest.mark.parametrize(("good", "idle"), [(20, 20), (10, 40)])
+def test_among_nodes_of_the_dht_that_do_no_onion_they_still_find_each_other(
+    good: int, idle: int
+) -> None:
+    town = Town(good, idle=idle)
+    alice, bob = two(town)
+    for person in (alice, bob):
+        for node in town.nodes[:2]:  # that were given, as every program has some
+            person.client.add_bootstrap(node.endpoint, town.world.keys(node.name).public)
+    assert met(town, (alice, bob), limit=180)
+
+
 def test_a_friend_who_begins_anew_is_found_under_its_new_dht_key() -> None:
     town = Town()
     alice, bob = two(town)
