@@ -244,8 +244,13 @@ class FriendConnections:
 
     def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
         """The peer has all lossless packets up to this one."""
-        if real_key in self._peers:
-            self.listener.friend_acknowledged(real_key, number, now)
+        peer = self._peers.get(real_key)
+        if peer is None:
+            return
+        if number != peer.acknowledged and not peer.direct and peer.dht_key is not None:
+            self._relays.relay_works(peer.dht_key, now)
+        peer.acknowledged = number
+        self.listener.friend_acknowledged(real_key, number, now)
 
     # Time
 

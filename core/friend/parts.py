@@ -115,6 +115,10 @@ class Relays(Protocol):
         """Whether its links are not needed now."""
         ...
 
+    def relay_works(self, dht_key: PublicKey, now: float) -> None:
+        """The peer has received something that only relays can have brought."""
+        ...
+
     def relays(self, most: int) -> list[NodeInfo]:
         """Connected relays to be told to friends, others each time."""
         ...

@@ -40,6 +40,7 @@ class Peer:
     __slots__ = (
         "_addresses",
         "_relays",
+        "acknowledged",
         "dht_key",
         "direct",
         "heard",
@@ -67,6 +68,8 @@ class Peer:
         self.locks = 1
         """How many want this connection: the messenger, and conferences."""
         self.direct = False
+        self.acknowledged = -1
+        """The last packet that it is known to have."""
         self.heard = 0.0
         """When the last lossless packet came."""
         self.next_alive = self.next_share = self.next_try = 0.0

@@ -137,11 +137,14 @@ class RelayPool(RelayLines):
             self._doubt(peer, now)
 
     def relay_works(self, dht_key: PublicKey, now: float) -> None:
-        """Says that the peer has got something that we sent by relays."""
+        """Says that the peer has got something that we sent by relays. Whoever says it once is
+        taken to say it always: what comes from a peer then does not show that it gets our data."""
         peer = self._peers.get(dht_key)
-        if peer is None:
-            return
-        self._heard(peer, now)
+        if peer is None or peer.asleep:
+            return  # asleep: it was UDP that brought it
+        guilty = peer.trust.received(now)
+        if guilty is not None:
+            self._blame(guilty, now)
         carrier = None if peer.carrier is None else self._relays.get(peer.carrier)
         if carrier is not None:
             carrier.doubt = 0
@@ -226,18 +229,23 @@ class RelayPool(RelayLines):
             return False
         if peer.carrier is None:
             peer.carrier = relay.key
-        if peer.note_sent(relay, now):
+        if peer.trust.sent(relay.key, now):
             self._doubt(peer, now)
         return True
 
     def _doubt(self, peer: Peer, now: float) -> None:
         """Lets another relay carry the data, to see whether that one does better."""
-        if peer.put_on_trial(now) is not None:
+        if peer.leave_carrier(now):
             self._drops["relay_client_silent"] += 1
 
     def _heard(self, peer: Peer, now: float) -> None:
-        guilty = peer.heard(now)
-        relay = None if guilty is None else self._relays.get(guilty)
+        guilty = peer.trust.heard(now)
+        if guilty is not None:
+            self._blame(guilty, now)
+
+    def _blame(self, guilty: PublicKey, now: float) -> None:
+        """Notes that a relay lost what another one brought to a peer."""
+        relay = self._relays.get(guilty)
         if relay is None:
             return
         self._drops["relay_client_swallows"] += 1

@@ -131,6 +131,9 @@ class World:
     def set_sleeping(self, dht_key: PublicKey, asleep: bool, now: float) -> None:
         self.said.append(("set_sleeping", asleep))
 
+    def relay_works(self, dht_key: PublicKey, now: float) -> None:
+        self.said.append(("relay_works", dht_key))
+
     def relays(self, most: int) -> list[NodeInfo]:
         self.own_relays = self.own_relays[most:] + self.own_relays[:most]
         return self.own_relays[:most]
@@ -559,6 +562,18 @@ def test_a_friend_that_names_the_dht_key_of_another_takes_nothing_from_it() -> N
     assert ("remove_peer", DHT_KEY) not in said
     world.connections.address_found(DHT_KEY, PLACE, world.now)
     assert world.take_said() == [("set_endpoint", PLACE)]
+
+
+def test_relays_hear_of_what_they_must_have_brought_each_thing_once() -> None:
+    world = online()
+    world.take_said()
+    for number in (7, 7, 8):
+        world.connections.acknowledged(FRIEND, number, world.now)
+    assert world.take_said() == [("relay_works", DHT_KEY)] * 2
+    world.connections.direct_changed(FRIEND, True, world.now)
+    world.take_said()
+    world.connections.acknowledged(FRIEND, 9, world.now)
+    assert world.take_said() == []
 
 
 def test_packets_and_acknowledgements_are_passed_on() -> None:

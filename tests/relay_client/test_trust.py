@@ -1,8 +1,9 @@
 """Relays that say a peer is linked and swallow what is sent to it."""
 
 from core.endpoint import Endpoint
-from core.relay_client.peers import DOUBTED_S, SILENT_PACKETS, SILENT_S, TRIAL_S
+from core.relay_client.peers import DOUBTED_S
 from core.relay_client.relays import AVOIDED_S, MAX_DOUBT
+from core.relay_client.trust import SILENT_PACKETS, SILENT_S, TRIAL_S, UNCONFIRMED_S
 from tests.relay_client.world import Party, World
 
 
@@ -52,7 +53,7 @@ def liar(world: World, alice: Party, bob: Party) -> Swallower:
     carrier = alice.pool._peers[bob.key].carrier
     bob.take()
     place = next(place for place in world.places if world.key(place) == carrier)
-    alice.pool._peers[bob.key].heard(world.now)
+    alice.pool._peers[bob.key].trust.forget()
     return Swallower(world, alice, bob, place)
 
 
@@ -162,3 +163,34 @@ def test_a_relay_that_works_again_is_cleared() -> None:
     peer.carrier = lying.key
     alice.pool.relay_works(bob.key, world.now)
     assert max(row.doubt for row in alice.pool.status()) == 0
+
+
+def test_a_relay_that_swallows_one_direction_alone_is_found_by_what_is_not_received() -> None:
+    world, alice, bob = pair(3)
+    alice.pool.relay_works(bob.key, world.now)  # the owner tells from now on
+    lying = liar(world, alice, bob)
+    got = 0
+    for second in range(40):
+        alice.pool.send(bob.key, b"\x1bping", world.now)
+        bob.pool.send(alice.key, b"\x1bI hear nothing", world.now)
+        world.wait(1)
+        for _data in bob.take():
+            got += 1
+            alice.pool.relay_works(bob.key, world.now)
+        assert got or second < UNCONFIRMED_S + 3
+    assert lying.swallowed <= UNCONFIRMED_S + 2
+    assert got >= 15
+    assert alice.drops["relay_client_silent"] == 1
+    assert alice.drops["relay_client_swallows"] == 1
+    assert next(row.doubt for row in alice.pool.status() if row.key == lying.key) == 1
+
+
+def test_what_udp_brought_says_nothing_of_relays() -> None:
+    world, alice, bob = pair(2)
+    lying = liar(world, alice, bob)
+    alice.pool.set_sleeping(bob.key, True, world.now)
+    alice.pool.relay_works(bob.key, world.now)
+    alice.pool.set_sleeping(bob.key, False, world.now)
+    talk(world, alice, bob, 20)
+    assert alice.drops["relay_client_swallows"] == 1
+    assert lying.swallowed > 0
