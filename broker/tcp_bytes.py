@@ -5,6 +5,7 @@ from collections import Counter
 
 from broker.tcp_connection import Connection
 from broker.tcp_mail import Mail
+from broker.tcp_pace import LOOK_AFTER, ONLY_ASKS, Pace
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 EVENTS_BEHIND = EVENTS | select.EPOLLOUT  # of one that has not taken all its bytes
@@ -55,9 +56,30 @@ class Bytes(Mail):
             connection.readable = False
 
     def write(self, connection: Connection, data: memoryview, now: float) -> None:
-        """Sends sealed frames, and keeps what the socket does not take."""
+        """Sends sealed frames, and keeps what the socket does not take or the client must not
+        have yet."""
+        pace = connection.pace
+        begin = connection.bytes_out
+        if connection.out is not None:
+            begin += len(connection.out)
+        end = begin + len(data)
+        may_get = None
+        if pace is None:
+            if end >= LOOK_AFTER:
+                connection.pace = Pace()
+        else:
+            if pace.asking is not None and not connection.is_asked:
+                pace.sealed(data, begin)
+            if pace.is_asked_now(connection.socket, end, connection.bytes_out, now):
+                self._ask(connection, pace, end)
+            may_get = pace.may_get()
         if connection.out is not None:
             connection.out += data
+        elif may_get is not None and end > may_get:
+            connection.out = bytearray(data)
+            connection.moved = now
+            self.flush(connection, now)
+            return
         else:
             try:
                 count = connection.socket.send(data)
@@ -77,14 +99,36 @@ class Bytes(Mail):
             connection.moved = now  # from here on it is the client that is waited for
         self.check_level(connection, now)
 
+    def _ask(self, connection: Connection, pace: Pace, end: int) -> None:
+        """Asks a client whose stream is sealed up to `end` how far it has read."""
+        connection.post_first(pace.ask(end), ONLY_ASKS)
+        self.works[connection.shard].asks.append(connection)
+
+    def wait_for_no_answer(self, connection: Connection, now: float) -> None:
+        """Sends what waits for an answer that cannot come, or did not."""
+        pace = connection.pace
+        if pace is not None and pace.gates:
+            pace.open()
+            if connection.out is not None:
+                self.flush(connection, now)
+
     def flush(self, connection: Connection, now: float) -> None:
-        """Sends what waits for a socket that has room again."""
+        """Sends what waits for a socket that has room again, as far as its client may have it."""
         out = connection.out
+        pace = connection.pace
+        may_get = None if pace is None else pace.may_get()
         while out:
+            part = _WRITE_PART
+            if pace is not None and may_get is not None:
+                part = min(part, may_get - connection.bytes_out)
+                if part <= 0:
+                    pace.behind = True
+                    break
             try:
                 with memoryview(out) as view:
-                    count = connection.socket.send(view[:_WRITE_PART])
+                    count = connection.socket.send(view[:part])
             except BlockingIOError:
+                self.poll.modify(connection.fd, EVENTS_BEHIND)  # tells at once if there is room
                 break
             except OSError:
                 self.doomed.append((connection, "relay_gone"))

@@ -92,7 +92,10 @@ class Clocks:
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
             for connection in tcp.full.values():
-                if connection.out is not None and now - connection.moved >= tcp.limits.stuck_s:
+                if connection.out is None or now - connection.moved < tcp.limits.stuck_s:
+                    continue
+                # Who has yet to say how far it has read is sent nothing, and judged by its pings.
+                if connection.pace is None or connection.pace.may_have(1, connection.bytes_out):
                     tcp.doom(connection, "relay_stuck")
 
     def _ping(self, tcp: "RelayTcp", now: float) -> None:
@@ -107,6 +110,7 @@ class Clocks:
             while ping_id == bytes(8):
                 ping_id = tcp.entropy.bytes(8)
             connection.ping_id = ping_id
+            tcp.wait_for_no_answer(connection, now)
             tcp.post_control(connection, _PING + ping_id, now)
             self.pings.append((now + limits.ping_s, serial))
             self.pongs.append((now + limits.pong_s, serial, ping_id))

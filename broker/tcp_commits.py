@@ -11,8 +11,10 @@ from core.relay.frames import (
     CONFIRM,
     HELLO,
     OOB,
+    OWN,
     PONG,
     PUSH,
+    READ,
     ROUTE,
     ROW_FIELDS,
     UNLINK,
@@ -70,6 +72,8 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
                 tcp.write(connection, view[begin:end], now)
             elif taken and connection.full:
                 tcp.check_level(connection, now)
+            if wait == OWN:
+                tcp.wait_for_no_answer(connection, now)
         except Exception:  # a bug over one stream ends that one (counted, logged: `Bugs`): its
             # nonces may have moved on in part, so it cannot go on; all others in the commit can
             tcp.broke(connection, now)
@@ -149,6 +153,14 @@ def _pong(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float
     connection.ping_id = None
 
 
+def _read(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
+    pace = connection.pace
+    if pace is None or not pace.answered(effect[2], connection.bytes_out, connection.socket):
+        return
+    if connection.out is not None:
+        tcp.flush(connection, now)
+
+
 def _close(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
     tcp.close(connection, f"relay_closed:{effect[2]}", now)
 
@@ -161,5 +173,6 @@ _EFFECTS = {
     PUSH: _push,
     OOB: _oob,
     PONG: _pong,
+    READ: _read,
     CLOSE: _close,
 }

@@ -3,6 +3,7 @@
 from collections import deque
 from enum import IntEnum
 
+from broker.tcp_pace import ONLY_ASKS, Pace
 from core.endpoint import Endpoint
 from core.link.streams import Stream
 from core.relay.frames import GO_ON, ROOM
@@ -50,6 +51,7 @@ class Connection:
         "moved",
         "note",
         "out",
+        "pace",
         "ping_id",
         "prefix",
         "readable",
@@ -118,6 +120,7 @@ class Connection:
         # output
         self.out: bytearray | None = None  # sealed, committed, and not taken by the socket
         self.moved = 0.0  # when the socket last took a byte while `out` was there
+        self.pace: Pace | None = None  # of one that got more than a little
         self.note = ROOM  # what its senders were told: ROOM, FULL or HELD
 
     def __repr__(self) -> str:
@@ -143,6 +146,11 @@ class Connection:
         """Whether its senders were told to wait."""
         return self.note != ROOM
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the first frame in its inbox asks how far it has read."""
+        return self.inbox is not None and self.inbox[0][1] == ONLY_ASKS
+
     def keep_rest(self) -> None:
         """Gives unconsumed input memory of its own: what it was read to is used again."""
         if self.rest.__class__ is memoryview:
@@ -153,6 +161,13 @@ class Connection:
         if self.inbox is None:
             self.inbox = deque()
         self.inbox.append((frame, peer))
+        self.inbox_size += len(frame) + BOX_EXTRA
+
+    def post_first(self, frame: bytes, peer: Peer | None) -> None:
+        """Puts a plain frame before all that no worker was given yet."""
+        if self.inbox is None:
+            self.inbox = deque()
+        self.inbox.insert(self.given, (frame, peer))
         self.inbox_size += len(frame) + BOX_EXTRA
 
     def taken(self, count: int) -> None:

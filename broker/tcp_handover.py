@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from broker.tcp_connection import Connection, State
+from broker.tcp_pace import Pace
 from broker.tcp_shard import ShardWork
 from core.endpoint import Endpoint
 from core.link.descriptors import MAX_DESCRIPTORS, Channel, Note
@@ -96,6 +97,7 @@ def _record(row: Connection) -> dict[str, Any]:
     body["source"] = bytes(row.source)
     body["rest"] = bytes(row.rest)
     body["out"] = None if row.out is None else bytes(row.out)
+    body["pace"] = None if row.pace is None else row.pace.to_body()
     body["inbox"] = [] if row.inbox is None else list(row.inbox)
     return body
 
@@ -153,6 +155,8 @@ def _connection(body: dict[str, Any], descriptor: int) -> Connection:
     row.rest = body["rest"]
     row.regive = bool(row.rest) and row.state > State.GREETED
     row.out = None if body["out"] is None else bytearray(body["out"])
+    if (pace := body.get("pace")) is not None:  # the broker before may be of an earlier version
+        row.pace = Pace.from_body(pace)
     for frame, peer in body["inbox"]:
         row.post(frame, None if peer is None else (peer[0], peer[1]))
     return row

@@ -52,6 +52,7 @@ class ShardWork:
         self.suspects: deque[Connection] = deque()
         self.doubted_mail: deque[Connection] = deque()  # suspects whose inbox was not tried yet
         self.mail: deque[Connection] = deque()
+        self.asks: deque[Connection] = deque()  # whose inbox has a ping in front (`tcp_pace`)
         self.hellos: deque[Connection] = deque()
         self.ready: deque[Connection] = deque()
         self.waiting: dict[Connection, None] = {}  # connections with a reason to wait
@@ -108,6 +109,7 @@ class ShardWork:
         self.hellos.clear()
         self.ready.clear()
         self.mail.clear()
+        self.asks.clear()
         self.waiting.clear()
         self.arrivals.clear()
         self.population = 0
@@ -136,6 +138,8 @@ class ShardWork:
             return
         if connection.inbox is not None and connection.given < len(connection.inbox):
             self.has_mail(connection)
+            if connection.is_asked:
+                self.asks.append(connection)
         if connection.state > GREETED and (connection.regive or connection.readable):
             self.want(connection)
 
@@ -319,21 +323,36 @@ class ShardWork:
             hand.append(connection)
         return size
 
-    def _give_mail(self, connection: Connection, inbox: list[Any]) -> int:
-        """Gives what is in an inbox and was not given yet; returns its bytes as they are sealed."""
+    def _give_mail(
+        self, connection: Connection, inbox: list[Any], most: int | None = None
+    ) -> int:
+        """Gives what is in an inbox and was not given yet, or `most` frames of it; returns its
+        bytes as they are sealed."""
         rows = connection.inbox
         if rows is None:
             return 0
         size = 0
         serial = connection.serial
-        for frame, peer in islice(rows, connection.given, None):
+        given = connection.given
+        end = len(rows) if most is None else min(given + most, len(rows))
+        for frame, peer in islice(rows, given, end):
             inbox += (serial, frame, peer)
             size += len(frame) + BOX_EXTRA
-        connection.given = len(rows)
+        connection.given = end
         return size
 
     def _take_mail(self, mailed: list[Connection], inbox: list[Any]) -> None:
         size = 0
+        while self.asks:  # alone: what is behind it in the inbox may let data go to others
+            connection = self.asks.popleft()
+            if (
+                connection.state != CLOSED
+                and connection.shard == self.number
+                and connection.is_asked
+                and not connection.given
+            ):
+                size += self._give_mail(connection, inbox, 1)
+                mailed.append(connection)
         mail = self.mail
         while mail and size < self._limits.frame:
             connection = mail.popleft()

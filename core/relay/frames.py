@@ -12,7 +12,8 @@ of all streams behind one another. The rest are flat lists:
     notes    serial, note                          FORGET, FULL, HELD or ROOM
     records  serial, key, shared key, receive nonce, send nonce, confirmed, address (endpoint),
              ping id or None, links [id, peer serial or 0, peer link id, ...], its last note
-    inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up
+    inbox    serial, plain frame, peer or None     peer: [serial, link id] where a link came up;
+                                                   [0, 0] with a ping whose pong is a READ
     hellos   serial, 128 bytes, address
     chunks   serial, how many bytes of `stream` are its
 
@@ -58,6 +59,7 @@ GO_ON = 0  # all whole frames were taken
 ANSWER = 1  # waits for a routing response of its own
 AHEAD = 2  # waits until the broker has applied what was sealed
 PAUSED = 3  # waits for a receiver that is full
+OWN = 4  # waits until its own queue has room for an answer
 
 # effects
 HELLO = 0  # serial, shared key, receive nonce, send nonce
@@ -68,3 +70,4 @@ PUSH = 4  # serial, link id, data
 OOB = 5  # serial, key, data
 PONG = 6  # serial
 CLOSE = 7  # serial, reason
+READ = 8  # serial, id of a pong that the worker does not wait for; the broker may

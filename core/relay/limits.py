@@ -40,6 +40,7 @@ class RelayLimits:
     control_limit: int = 96 << 10  # control frames beyond it close the connection
     ahead_local: int = 32 << 10  # sealed for one receiver ahead of the broker, in its own shard
     ahead_remote: int = 16 << 10  # handed over for one receiver ahead of the broker, elsewhere
+    past_full: int = 24 << 10  # from one that is full itself to others that are, until it has room
     rest_s: float = 0.002  # sockets rest so long after a turn with little, where that helps
     rest_below: int = 8  # that is: with fewer connections ready, and fewer frames in them
     chunk: int = 32 << 10  # read from one connection in one turn

@@ -7,7 +7,7 @@ to wait, or None after it has closed the connection.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from core.relay.frames import GO_ON, OOB, ROUTE, UNLINK
+from core.relay.frames import GO_ON, OOB, READ, ROUTE, UNLINK
 from core.relay.frames import PONG as PONGED
 from core.relay.limits import MAX_OOB
 from core.relay.session import Session
@@ -77,6 +77,8 @@ def _pong(shard: "RelayShard", session: Session, plain: bytes, now: float) -> in
     if ping_id == session.ping_id:
         session.ping_id = None
         shard.effects.append((PONGED, session.serial))
+    else:
+        shard.effects.append((READ, session.serial, ping_id))
     return GO_ON
 
 

@@ -40,6 +40,7 @@ class Session(Receiver):
         "held_since",
         "key",
         "links",
+        "past",
         "paused_since",
         "pieces",
         "ping_id",
@@ -84,6 +85,7 @@ class Session(Receiver):
         self.wait = GO_ON
         self.waits_for: Receiver | None = None
         self.paused_since: float | None = None
+        self.past = 0  # bytes of its frames that went to receivers which are full, as it is itself
         self.held_since: float | None = None  # when it began to wait for one whose worker is away
         self.dropping: set[int] | None = None  # serials of receivers its frames are dropped for
         # since the last commit
@@ -99,6 +101,12 @@ class Session(Receiver):
     def __repr__(self) -> str:
         return f"Session({self.serial})"  # it holds keys
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether its own queue is full, maybe until an answer comes in its stream that says how
+        far its client has read."""
+        return self.full and not self.held
+
     def may_hold(self, held: bool, now: float, longest_s: float) -> bool:
         """Tells whether its stream may wait though a ping is due in it, since a receiver's worker
         is away (`held`) or was of late: once between two pings, while a pong still has time."""
@@ -108,8 +116,8 @@ class Session(Receiver):
         return since is not None and now - since < longest_s
 
     def may_pause(self, now: float) -> bool:
-        """Tells whether its stream may wait: not while a ping of either side is due in it."""
-        if self.ping_id is not None:
+        """Tells whether its stream may wait: not while an answer is due in it, or a ping."""
+        if self.ping_id is not None or self.is_behind:
             return False
         if self.pinged is None:
             self.pinged = now

@@ -28,6 +28,7 @@ from core.relay.frames import (
     HELLO_FIELDS,
     INBOX_FIELDS,
     NOTE_FIELDS,
+    OWN,
     PAUSED,
     PUSH,
     RECORD_FIELDS,
@@ -173,6 +174,8 @@ class RelayShard:
                 return
             receiver = self.remotes[serial] = Receiver(serial)
         receiver.full = note != ROOM
+        if note == ROOM and type(receiver) is Session:
+            receiver.past = 0
         receiver.held = note == HELD
         if not receiver.full and not receiver.ahead:
             self.remotes.pop(serial, None)
@@ -206,7 +209,8 @@ class RelayShard:
         if kind >= FIRST_LINK:
             return
         if kind == packets.PING:
-            session.ping_id = frame[1:]
+            if peer is None:
+                session.ping_id = frame[1:]
         elif kind == packets.ROUTING_RESPONSE:
             link_id = frame[1]
             if link_id:
@@ -374,7 +378,7 @@ class RelayShard:
             receiver = self.remotes.get(peer_serial)
             if receiver is None:
                 receiver = self.remotes[peer_serial] = Receiver(peer_serial)
-            if not has_room(receiver, self._limits):
+            if not (has_room(receiver, self._limits) or self._may_pass(session, receiver, plain)):
                 return self._wait_for(session, receiver, now)
             if session.dropping is not None:
                 self._stop_dropping(session, receiver)
@@ -386,12 +390,20 @@ class RelayShard:
         if other.links.get(peer_id) != (session.serial, link_id):
             self.drops["relay_link_down"] += 1  # the other side has just gone
             return GO_ON
-        if not has_room(other, self._limits):
+        if not (has_room(other, self._limits) or self._may_pass(session, other, plain)):
             return self._wait_for(session, other, now)
         if session.dropping is not None:
             self._stop_dropping(session, other)
         self.seal(other, _LINK_BYTES[peer_id] + plain[1:])
         return GO_ON
+
+    def _may_pass(self, session: Session, receiver: Receiver, plain: bytes) -> bool:
+        """Tells whether a frame goes to a receiver that is full since its sender is so too: each
+        of the two may wait for an answer of its client that is in its stream behind the frame."""
+        if not (session.is_behind and receiver.full and not receiver.held):
+            return False
+        session.past += len(plain) + BOX_EXTRA
+        return session.past <= self._limits.past_full
 
     def _wait_for(self, session: Session, receiver: Receiver, now: float) -> int:
         """Says what becomes of a frame whose receiver has no room: it waits (AHEAD or PAUSED), or
@@ -436,7 +448,7 @@ class RelayShard:
         if has_room(session, self._limits):
             return GO_ON
         session.waits_for = session
-        return PAUSED if session.full else AHEAD
+        return OWN if session.full else AHEAD
 
     # Waiting input
 

@@ -31,7 +31,7 @@ from core.packets.relay import (
     RouteRequest,
 )
 from core.relay import RelayShard
-from core.relay.frames import CLOSE, OOB, PUSH, ROOM, ROUTE, UNLINK
+from core.relay.frames import CLOSE, OOB, PUSH, READ, ROOM, ROUTE, UNLINK
 from core.relay.handshake import answer_hello
 from core.wire import Record, WireError
 from tests.fuzz.mutate import mutate
@@ -176,7 +176,9 @@ def expected(
             return [(PUSH, SERIAL, UP, packet.data)], []
         case RelayData() if packet.link == LINKED:
             return [], []
-        case ConnectNotice() | RelayPong():
+        case RelayPong():
+            return [(READ, SERIAL, packet.ping_id.to_bytes(8, "big"))], []
+        case ConnectNotice():
             return [], []
     return effects, sealed
 

@@ -353,9 +353,10 @@ class RelayLoad:
             if connection.shared is None:
                 continue
             count, samples = connection.count_frames(size)
-            if not count:
-                samples = connection.packets()
-                count = sum(packet[0] >= DATA for packet in samples)
+            if connection.inbox:  # something is among or behind them, mostly a ping
+                others = connection.packets()
+                count += sum(packet[0] >= DATA for packet in others)
+                samples += others
             for packet in samples:
                 if packet[0] >= DATA:
                     if packet[1 + STAMP.size :] != self.filler:
