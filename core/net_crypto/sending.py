@@ -26,6 +26,14 @@ class Emit(Protocol):
         ...
 
 
+BY_RELAY = 44
+"""Packets on their way through relays, at most. c-toxcore counts in 16 bits what has come from a
+relay and was not read (network.c: net_socket_data_recv_buffer), and hangs for 23 s where that is
+more: 44 packets are 62,436 bytes of relay frames, all that a relay can ever hold for the peer."""
+DIRECT = WINDOW
+"""And over UDP: as many as the rate rule lets go."""
+
+
 class SendStream:
     """Packets get numbers, leave as the rate rule lets them, and stay until the peer has them.
 
@@ -49,6 +57,7 @@ class SendStream:
         "_rtt_deviation",
         "end",
         "in_flight",
+        "most_in_flight",
         "next",
         "pace_at",
         "probe_at",
@@ -64,6 +73,7 @@ class SendStream:
         self.next = 0  # the first that was never sent
         self.end = 0  # the next to be given away
         self.in_flight = 0
+        self.most_in_flight = DIRECT
         self.pace_at = NEVER  # when more may leave
         self.probe_at = NEVER  # when silence is answered by sending again
         self.rtt = 0.0  # smoothed, in seconds; 0: not known
@@ -137,7 +147,11 @@ class SendStream:
         return True
 
     def _pump_new(self, now: float) -> bool:
-        allowed = self.rule.allowance(False, self.span(), self.in_flight, now)
+        room = self.most_in_flight - self.in_flight
+        if room <= 0:
+            self.rule.on_idle(self.in_flight, now)
+            return False  # the peer's next word lets more go, or silence that is too long
+        allowed = min(room, self.rule.allowance(False, self.span(), self.in_flight, now))
         while allowed > 0 and self.next != self.end:
             if not self._send(self.next, self._packets[self.next], now):
                 return False

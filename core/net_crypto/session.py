@@ -12,7 +12,7 @@ from core.net_crypto.nonces import ReceiveNonce, SendNonce
 from core.net_crypto.path import DirectPath
 from core.net_crypto.rates import RateRule
 from core.net_crypto.receiving import ReceiveStream
-from core.net_crypto.sending import NEVER, SendStream
+from core.net_crypto.sending import BY_RELAY, DIRECT, NEVER, SendStream
 from core.net_crypto.states import Event, State, after
 from core.packets.net_crypto import MAX_DATA_SIZE
 
@@ -175,6 +175,7 @@ class Session:
         self.send_nonce = SendNonce(base_nonce)
         self.receive_nonce: ReceiveNonce | None = None
         self.sending = SendStream(self._emit, rule)
+        self.sending.most_in_flight = BY_RELAY  # until something comes by UDP
         self.receiving = ReceiveStream(self._deliver)
         self.last_sent_at = -NEVER
         self.confirms = 0
@@ -356,8 +357,13 @@ class Session:
         """An authentic packet of the session came by UDP."""
         self.path.heard(source, now)
         if not self.direct and self.state is State.ESTABLISHED:
-            self.direct = True
-            self._listener.direct_changed(self.real_key, True, now)
+            self._turn(True, now)
+
+    def _turn(self, direct: bool, now: float) -> None:
+        """Goes over UDP from now on, or by relays."""
+        self.direct = direct
+        self.sending.most_in_flight = DIRECT if direct else BY_RELAY
+        self._listener.direct_changed(self.real_key, direct, now)
 
     # Time
 
@@ -394,8 +400,7 @@ class Session:
             self.confirms = max(0, self.confirms - 1)
             self.tell(now)
         if self.direct and self.path.alive_until() <= now:
-            self.direct = False
-            self._listener.direct_changed(self.real_key, False, now)
+            self._turn(False, now)
         if self.state is State.ESTABLISHED:
             self._offer_room(now)
 

@@ -323,7 +323,7 @@ def test_strangers_become_friends_and_talk(
         await packets(alice)
         wanted = OVER_UDP if udp else OVER_TCP
         await until(lambda: alice.over() == wanted, "the client reaches us as it should")
-        await files(alice, 1_000_000 if udp else 100_000)
+        await files(alice, 1_000_000)
         if udp:
             await control(alice, tmp_path)
 

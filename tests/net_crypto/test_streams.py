@@ -11,7 +11,7 @@ from core.net_crypto import requests
 from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.nonces import ReceiveNonce, SendNonce
 from core.net_crypto.receiving import ReceiveStream
-from core.net_crypto.sending import U32, WINDOW, SendStream
+from core.net_crypto.sending import BY_RELAY, DIRECT, U32, WINDOW, SendStream
 
 # Request packets
 
@@ -264,3 +264,27 @@ def test_the_receiver_speaks_soon_and_not_too_often() -> None:
     assert pair.out == [b"a", b"b", b"c", b"d"]
     assert pair.receiving.request(0.02, 99, 20.01) == b"\x01"
     assert pair.receiving.request_at == float("inf")
+
+
+def test_by_relay_no_more_is_on_its_way_than_a_stock_peer_can_hold() -> None:
+    pair = Pair()
+    pair.sending.most_in_flight = BY_RELAY
+    sent = [number.to_bytes(4, "big") for number in range(500)]
+    for data in sent:
+        pair.sending.queue(data)
+    most = 0
+    for _ in range(200):
+        pair.sending.pump(pair.now)
+        most = max(most, pair.sending.in_flight)
+        pair.step(list(range(len(pair.flying))))
+        pair.speak()
+    assert pair.out == sent
+    assert most == BY_RELAY
+    # length, MAC, link id and a whole packet: c-toxcore counts what is there in 16 bits
+    assert most * (2 + 16 + 1 + 1400) < 1 << 16
+    pair.sending.most_in_flight = DIRECT
+    for data in sent:
+        pair.sending.queue(data)
+    for _ in range(40):
+        pair.speak()
+    assert pair.sending.in_flight > BY_RELAY
