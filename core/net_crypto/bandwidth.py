@@ -57,6 +57,7 @@ class Bandwidth:
         "_min_rtt",
         "_min_rtt_at",
         "_next_round",
+        "_paced",
         "_period",
         "_phase",
         "_phase_at",
@@ -68,6 +69,7 @@ class Bandwidth:
         "_sample_lost",
         "_sample_size",
         "_unsure",
+        "_window",
         "_window_gain",
     )
 
@@ -80,6 +82,8 @@ class Bandwidth:
         self._limited_until = 0  # samples up to this delivery were not at full speed
         self._last_sample = 0.0
         self._unsure = 0.0  # delivered perhaps, but not heard of
+        self._paced = START_WINDOW / FIRST_RTT_S / HIGH_GAIN
+        self._window = START_WINDOW
         self._losses: deque[float] = deque(maxlen=LOSS_SAMPLES)
         self._sample_lost = self._sample_size = 0
         self._rate = 0.0  # 0: not known yet
@@ -103,23 +107,24 @@ class Bandwidth:
 
         It is more than arrives, by what is lost whatever we do.
         """
-        if not self._rate:
-            return START_WINDOW / self._min_rtt / HIGH_GAIN
-        loss = min(self._losses) if len(self._losses) == LOSS_SAMPLES else 0.0
-        return max(MIN_RATE, self._rate / (1 - loss))
+        return self._paced
 
     def window(self) -> float:
         """Returns how many packets may be on their way."""
-        if self._probe_until:
-            return MIN_WINDOW
+        return MIN_WINDOW if self._probe_until else self._window
+
+    def _reckon(self) -> None:
+        """Follows what was learnt."""
         if not self._rate:
-            return START_WINDOW
-        product = self.rate() * (self._min_rtt * self._window_gain + 1.5 * self._period)
-        return max(MIN_WINDOW, product + BURST)
+            return
+        loss = min(self._losses) if len(self._losses) == LOSS_SAMPLES else 0.0
+        self._paced = max(MIN_RATE, self._rate / (1 - loss))
+        product = self._paced * (self._min_rtt * self._window_gain + 1.5 * self._period)
+        self._window = max(MIN_WINDOW, product + BURST)
 
     def allowance(self, again: bool, queued: int, in_flight: int, now: float) -> int:
         """Returns how many packets may leave now."""
-        rate = self.rate() * self._gain
+        rate = self._paced * self._gain
         credit = self._credit + (now - self._credited_at) * rate
         self._credit = min(credit, max(BURST, rate * BURST_S))
         self._credited_at = now
@@ -137,7 +142,7 @@ class Bandwidth:
         """Returns when the pacing lets the next few go."""
         if not again and self._space(in_flight, now) < 1:
             return self._probe_until or None
-        rate = self.rate() * self._gain
+        rate = self._paced * self._gain
         quantum = max(1.0, min(rate * QUANTUM_S, MAX_QUANTUM))
         return self._credited_at + max(0.0, quantum - self._credit) / rate + 1e-6
 
@@ -158,6 +163,10 @@ class Bandwidth:
     def on_feedback(self, feedback: Feedback, in_flight: int, now: float) -> None:
         """Learns the rate of delivery, the round trip, and what is lost anyway."""
         self._learn_loss(feedback.delivered, feedback.lost)
+        self._learn(feedback, in_flight, now)
+        self._reckon()
+
+    def _learn(self, feedback: Feedback, in_flight: int, now: float) -> None:
         newest, rtt_s = feedback.newest, feedback.rtt_s
         if not feedback.delivered:
             return
@@ -259,5 +268,5 @@ class Bandwidth:
 
     def room(self, unsent: int, in_flight: int) -> int:
         """Returns how much more bulk data should wait behind the pacing."""
-        queue = max(MIN_QUEUE, int(self.rate() * max(QUEUE_S, 2 * self._period)))
+        queue = max(MIN_QUEUE, int(self._paced * max(QUEUE_S, 2 * self._period)))
         return max(0, queue - unsent)

@@ -315,8 +315,10 @@ class NetCrypto:
             session.heard_directly(source, now)
         if session.receiving.held_bytes != session.held_counted and not self._count_held(session):
             self._free_memory(now)
-        if session.due() < session.planned:
-            self._plan(session)
+        if session.changed or session.receiving.request_at < session.planned:
+            session.changed = False
+            if session.due() < session.planned:
+                self._plan(session)
 
     def _count_held(self, session: Session) -> bool:
         more = session.receiving.held_bytes - session.held_counted
@@ -400,9 +402,12 @@ class NetCrypto:
         session = self._sessions.get(real_key)
         if session is None or session.state is not State.ESTABLISHED:
             return None
-        number = session.send(data, now)
-        if session.due() < session.planned:
-            self._plan(session)
+        sending = session.sending
+        number = sending.queue(data)
+        if number is not None and sending.is_ready(now):
+            sending.pump(now)
+            if session.due() < session.planned:
+                self._plan(session)
         return number
 
     def send_lossy(self, real_key: PublicKey, data: bytes, now: float) -> bool:

@@ -104,6 +104,11 @@ class SendStream:
         """Returns how many packets have not left yet."""
         return (self.end - self.next) & U32
 
+    def is_ready(self, now: float) -> bool:
+        """Tells whether what was queued just now may go: nothing waits in front of it, or the time
+        for that has come."""
+        return (self.end - self.next) & U32 == 1 or self.pace_at <= now
+
     def missed(self) -> bool:
         """Tells whether anything is to be sent again."""
         return bool(self._resends)

@@ -115,6 +115,7 @@ class Session:
         "_told_at",
         "_ways",
         "base_nonce",
+        "changed",
         "confirms",
         "cookie_ms",
         "dht_key",
@@ -182,6 +183,7 @@ class Session:
         self.planned = NEVER  # when the module looks at it next
         self.sent_bytes = self.received_bytes = 0
         self.held_counted = 0  # bytes, as the module has counted them
+        self.changed = False  # whether `due` may be sooner than it was
         self._starved = False  # somebody asked for room since the last word of it
         self._told_at = -NEVER
 
@@ -249,13 +251,6 @@ class Session:
         request = self.receiving.request(self.sending.rtt, MAX_DATA_SIZE, now)
         self.send_plain(request, now)
 
-    def send(self, data: bytes, now: float) -> int | None:
-        """Queues a lossless packet and sends what may go; None if the window is full."""
-        number = self.sending.queue(data)
-        if number is not None:
-            self.sending.pump(now)
-        return number
-
     def room(self) -> int:
         """Returns how many packets of bulk data should be queued now."""
         self._starved = True
@@ -287,8 +282,9 @@ class Session:
         lossless = FIRST_LOSSLESS <= kind <= LAST_LOSSLESS
         if not lossless and not self.receive_nonce.is_new(position):
             return "crypto_replay"
-        before = self.sending.start
-        fresh = self.sending.acknowledge(start, now)
+        sending = self.sending
+        before = sending.start
+        fresh = start == before or sending.acknowledge(start, now)
         if fresh is None:
             return "crypto_data_window"
         self.received_bytes += len(packet)
@@ -301,7 +297,8 @@ class Session:
             reason = self.receiving.take(number, data, now)
         else:
             reason = self._take_unnumbered(kind, number, data, fresh, now)
-        self._after_feedback(before, now)
+        if start != before or not lossless:
+            self._after_feedback(before, now)
         return reason
 
     def _take_unnumbered(self, kind: int, number: int, data: bytes, fresh: bool, now: float) -> str:
@@ -325,6 +322,7 @@ class Session:
         self.resend_at = NEVER
         self.from_relay = None
         self.confirms = CONFIRMS
+        self.changed = True
         self.tell(now)
         self._listener.session_up(self.real_key, now)
 
@@ -334,6 +332,7 @@ class Session:
 
     def _after_feedback(self, before: int, now: float) -> None:
         fresh = self.sending.feedback(now)
+        self.changed = True
         if not (fresh or self.sending.missed()) or self.state is not State.ESTABLISHED:
             return
         self.sending.pump(now)
