@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Callable
 
-from core import crypto
-from core.crypto import LOW_ORDER, NONCE_SIZE, KeyPair, Nonce, PublicKey, SharedKey, SharedKeys
+from core.crypto import NONCE_SIZE, KeyPair, Nonce, PublicKey, SharedKey, SharedKeys
 from core.endpoint import Endpoint, prefix_of
 from core.entropy import Entropy
 from core.net_crypto.bandwidth import Bandwidth
-from core.net_crypto.cookies import Cookie, CookieJar
+from core.net_crypto.cookies import Cookie
+from core.net_crypto.handshakes import Handshakes
 from core.net_crypto.limits import CookieLimits
 from core.net_crypto.memory import HeldMemory
 from core.net_crypto.rates import RateRule
@@ -25,27 +25,20 @@ from core.net_crypto.session import (
     Ways,
 )
 from core.net_crypto.states import Event, State
+from core.net_crypto.table import NOBODY, SessionTable
 from core.packets.net_crypto import (
     MAX_CRYPTO_SIZE,
     MAX_DATA_SIZE,
     CookieRequest,
-    CookieRequestBody,
     CookieResponse,
-    CookieResponseBody,
     CryptoHandshake,
     CryptoHandshakeBody,
 )
 from core.timers import Timers
 from core.wire import WireError
 
-MAX_SESSIONS = 8192  # of one identity
-MAX_AT_ENDPOINT = 4  # sessions that may claim one address; whose packet it is, the box tells
-REAL_KEYS = 256  # combined keys with peers' real keys that are kept
 FREE_SLOTS = 16  # c-toxcore Messenger.c: MIN_SLOTS_FREE, kept from bulk data
 MIN_DATA_SIZE = 28  # c-toxcore net_crypto.c: CRYPTO_DATA_PACKET_MIN_SIZE, and a byte
-
-_ZEROS = bytes(32)
-_NOBODY: tuple[Session, ...] = ()
 
 Answer = Callable[[bytes], object]
 
@@ -73,18 +66,14 @@ class NetCrypto:
         memory: HeldMemory | None = None,
     ) -> None:
         self.drops = drops
-        self._real, self._dht = real, dht
-        self._dht_keys = dht_keys
-        self._real_keys = SharedKeys(real.secret, REAL_KEYS)
+        self._handshakes = Handshakes(real, dht, dht_keys, cookie_key, entropy, drops)
         self._entropy = entropy
         self._ways, self._listener = ways, listener
-        self._cookies = CookieJar(cookie_key or SharedKey(entropy.bytes(32)), entropy)
         self._udp_limits, self._relay_limits = CookieLimits(now), CookieLimits(now)
         self._rates = rates
         self._memory = memory or HeldMemory()
-        self._sessions: dict[PublicKey, Session] = {}
-        self._by_dht_key: dict[bytes, tuple[Session, ...]] = {}
-        self._by_endpoint: dict[Endpoint, tuple[Session, ...]] = {}
+        self._table = SessionTable()
+        self._sessions = self._table.by_real_key
         self._timers: Timers[PublicKey] = Timers()
 
     # Packets in
@@ -95,13 +84,13 @@ class NetCrypto:
             raise WireError("CryptoData", "is empty")
         kind = packet[0]
         if kind == 0x1B:
-            self._take_data(packet, self._by_endpoint.get(source, _NOBODY), source, now)
+            self._take_data(packet, self._table.at_endpoint.get(source, NOBODY), source, now)
         elif kind == 0x18:
             prefix = prefix_of(source)
             limits, send = self._udp_limits, self._ways.send_udp
             self._take_request(packet, limits, prefix, None, lambda a: send(source, a), now)
         elif kind == 0x19:
-            self._take_response(packet, self._by_endpoint.get(source, _NOBODY), source, now)
+            self._take_response(packet, self._table.at_endpoint.get(source, NOBODY), source, now)
         elif kind == 0x1A:
             self._take_handshake(packet, source, None, now)
 
@@ -111,14 +100,14 @@ class NetCrypto:
             raise WireError("CryptoData", "is empty")
         kind = packet[0]
         if kind == 0x1B:
-            self._take_data(packet, self._by_dht_key.get(dht_key, _NOBODY), None, now)
+            self._take_data(packet, self._table.of_dht_key.get(dht_key, NOBODY), None, now)
         elif kind == 0x18:
             limits, send = self._relay_limits, self._ways.send_relay
             self._take_request(
                 packet, limits, dht_key, dht_key, lambda a: send(dht_key, a, now), now
             )
         elif kind == 0x19:
-            self._take_response(packet, self._by_dht_key.get(dht_key, _NOBODY), None, now)
+            self._take_response(packet, self._table.of_dht_key.get(dht_key, NOBODY), None, now)
         elif kind == 0x1A:
             self._take_handshake(packet, None, None, now)
         else:
@@ -147,38 +136,19 @@ class NetCrypto:
         packet: bytes,
         limits: CookieLimits,
         source: bytes,
-        expected_key: PublicKey | None,
+        named: PublicKey | None,
         answer: Answer,
         now: float,
     ) -> None:
+        """`named` is who the relay says it is from."""
         request = CookieRequest.decode(packet)
-        sender = request.sender
-        if expected_key is not None and sender != expected_key:
-            self.drops["crypto_cookie_sender"] += 1  # the relay says another
+        if named is not None and request.sender != named:
+            self.drops["crypto_cookie_sender"] += 1
             return
-        shared = self._dht_keys.known(sender)
-        if shared is None:
-            empty = limits.may_compute(source, now)
-            if empty:
-                self.drops[f"crypto_cookie_limit:{empty}"] += 1
-                return
-            shared = self._dht_keys.get(sender)
-            if shared is None:
-                self.drops["crypto_weak_key"] += 1
-                return
-        try:
-            body = CookieRequestBody.open(shared, request.nonce, request.sealed)
-        except WireError:
-            self.drops["crypto_cookie_box"] += 1
-            return
-        empty = limits.may_answer(source, sender, sender in self._by_dht_key, now)
-        if empty:
-            self.drops[f"crypto_cookie_limit:{empty}"] += 1
-            return
-        cookie = self._cookies.bake(body.real_key, sender, now)
-        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
-        sealed = CookieResponseBody(cookie, body.echo).seal(shared, nonce)
-        answer(CookieResponse(nonce, sealed).encode())
+        expected = request.sender in self._table.of_dht_key
+        response = self._handshakes.answer_request(request, limits, source, expected, now)
+        if response is not None:
+            answer(response)
 
     def _take_response(
         self, packet: bytes, sessions: tuple[Session, ...], source: Endpoint | None, now: float
@@ -187,58 +157,25 @@ class NetCrypto:
         for session in sessions:
             if session.state is not State.COOKIE_REQUESTING:
                 continue
-            shared = self._dht_keys.get(session.dht_key)
-            if shared is None:
+            cookie = self._handshakes.open_response(response, session)
+            if cookie is None:
                 continue
-            try:
-                body = CookieResponseBody.open(shared, response.nonce, response.sealed)
-            except WireError:
-                continue
-            if not crypto.equal(body.echo, session.echo) or not session.move(Event.COOKIE):
-                continue
+            session.move(Event.COOKIE)
             if session.sends == 1:
                 session.sending.learn_rtt(max(now - session.started_at, 1e-4))
             self._heard(session, source, now)
-            session.begin(self._handshake_for(session, body.cookie, now), now)
+            session.begin(self._handshakes.shake(session, cookie, now), now)
             self._plan(session)
             return
         self.drops["crypto_cookie_response"] += 1
 
-    def _handshake_for(self, session: Session, cookie: bytes, now: float) -> bytes:
-        body = CryptoHandshakeBody(
-            session.base_nonce,
-            session.keys.public,
-            crypto.sha512(cookie),
-            self._cookies.bake(session.real_key, session.dht_key, now),
-        )
-        shared = self._real_keys.get(session.real_key)
-        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
-        sealed = body.seal(shared, nonce) if shared is not None else bytes(248)
-        return CryptoHandshake(cookie, nonce, sealed).encode()
-
     def _take_handshake(
         self, packet: bytes, source: Endpoint | None, relay_key: PublicKey | None, now: float
     ) -> None:
-        handshake = CryptoHandshake.decode(packet)
-        cookie = self._cookies.read(handshake.cookie, now)
-        if isinstance(cookie, str):
-            self.drops[cookie] += 1
+        opened = self._handshakes.open_handshake(CryptoHandshake.decode(packet), now)
+        if opened is None:
             return
-        shared = self._real_keys.get(cookie.real_key)
-        if shared is None:
-            self.drops["crypto_weak_key"] += 1
-            return
-        try:
-            body = CryptoHandshakeBody.open(shared, handshake.nonce, handshake.sealed)
-        except WireError:
-            self.drops["crypto_handshake_box"] += 1
-            return
-        if not crypto.equal(body.cookie_hash, crypto.sha512(handshake.cookie)):
-            self.drops["crypto_cookie_hash"] += 1
-            return
-        if body.session_key in LOW_ORDER:
-            self.drops["crypto_weak_key"] += 1
-            return
+        cookie, body = opened
         session = self._session_for(cookie, body, source, now)
         if session is None:
             return
@@ -248,7 +185,7 @@ class NetCrypto:
         session.from_relay = relay_key
         self._heard(session, source, now)
         if began:
-            session.begin(self._handshake_for(session, body.cookie, now), now)
+            session.begin(self._handshakes.shake(session, body.cookie, now), now)
         if session.state is State.NOT_CONFIRMED:
             session.tell(now)
             self._plan(session)
@@ -339,7 +276,7 @@ class NetCrypto:
             return
         before = session.path.all()
         session.path.heard(source, now)
-        self._index(session, before)
+        self._table.follow(session, before)
         session.heard_directly(source, now)
 
     # Commands
@@ -358,19 +295,12 @@ class NetCrypto:
                 self._listener.session_down(real_key, now)
             if real_key in self._sessions:
                 return
-        shared = self._dht_keys.get(dht_key)
-        if shared is None or self._real_keys.get(real_key) is None:
-            self.drops["crypto_weak_key"] += 1
+        if not self._handshakes.can_meet(real_key, dht_key):
             return
         session = self._add(real_key, dht_key, now)
-        if session is None:
-            return
-        session.echo = self._entropy.bytes(8)
-        nonce = Nonce(self._entropy.bytes(NONCE_SIZE))
-        body = CookieRequestBody(self._real.public, _ZEROS, session.echo)
-        request = CookieRequest(self._dht.public, nonce, body.seal(shared, nonce))
-        session.begin(request.encode(), now)
-        self._plan(session)
+        if session is not None:
+            session.begin(self._handshakes.ask_cookie(session), now)
+            self._plan(session)
 
     def close(self, real_key: PublicKey, now: float) -> None:
         """Ends a session, and tells the peer so; `session_down` is not called."""
@@ -386,7 +316,7 @@ class NetCrypto:
         before = session.path.all()
         if not session.path.hint(endpoint, now):
             return
-        self._index(session, before)
+        self._table.follow(session, before)
         if session.temp_packet:
             self._ways.send_udp(endpoint, session.temp_packet)  # do not wait for the next second
         elif session.state is State.ESTABLISHED and not session.direct:
@@ -446,7 +376,7 @@ class NetCrypto:
             session.handle_timer(now)
             if session.state is State.DEAD:
                 self._ended(session, now)
-            elif self._sessions.get(real_key) is session:
+            elif self._table.has(session):
                 self._plan(session)
 
     def next_timer(self) -> float | None:
@@ -455,7 +385,7 @@ class NetCrypto:
 
     def _plan(self, session: Session) -> None:
         due = session.due()
-        if due != NEVER and self._sessions.get(session.real_key) is session:
+        if due != NEVER and self._table.has(session):
             session.planned = due
             self._timers.set(session.real_key, due)
 
@@ -465,7 +395,7 @@ class NetCrypto:
         return len(self._sessions)
 
     def _add(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> Session | None:
-        if len(self._sessions) >= MAX_SESSIONS:
+        if self._table.is_full():
             self.drops["crypto_sessions_full"] += 1
             return None
         session = Session(
@@ -478,20 +408,8 @@ class NetCrypto:
             self._listener,
             self.drops,
         )
-        self._sessions[real_key] = session
-        self._by_dht_key[dht_key] = (*self._by_dht_key.get(dht_key, ()), session)
+        self._table.add(session)
         return session
-
-    def _index(self, session: Session, before: list[Endpoint]) -> None:
-        """Follows a change of the session's addresses."""
-        now_at = session.path.all()
-        for endpoint in before:
-            if endpoint not in now_at:
-                _take_out(self._by_endpoint, endpoint, session)
-        for endpoint in now_at:
-            others = self._by_endpoint.get(endpoint, ())
-            if session not in others:
-                self._by_endpoint[endpoint] = (session, *others)[:MAX_AT_ENDPOINT]
 
     def _kill(self, session: Session, now: float) -> None:
         if session.state is State.ESTABLISHED:
@@ -500,23 +418,12 @@ class NetCrypto:
         self._remove(session)
 
     def _ended(self, session: Session, now: float) -> None:
-        if self._sessions.get(session.real_key) is session:
+        if self._table.has(session):
             self._remove(session)
             self._listener.session_down(session.real_key, now)
 
     def _remove(self, session: Session) -> None:
         session.state = State.DEAD
-        del self._sessions[session.real_key]
+        self._table.remove(session)
         self._timers.stop(session.real_key)
         self._memory.hold(-session.held_counted)
-        _take_out(self._by_dht_key, session.dht_key, session)
-        for endpoint in session.path.all():
-            _take_out(self._by_endpoint, endpoint, session)
-
-
-def _take_out(table: dict, key: bytes, session: Session) -> None:  # type: ignore[type-arg]
-    left = tuple(one for one in table.get(key, ()) if one is not session)
-    if left:
-        table[key] = left
-    else:
-        table.pop(key, None)

@@ -78,8 +78,8 @@ def test_a_friend_may_say_anything_that_is_sealed_well(
         assert len(session.receiving.held) <= 30
     bob.crypto.close(insider.alice.real.public, insider.world.now)
     assert bob.crypto._memory.used == 0
-    assert not bob.crypto._by_dht_key
-    assert not bob.crypto._by_endpoint
+    assert not bob.crypto._table.of_dht_key
+    assert not bob.crypto._table.at_endpoint
 
 
 def test_a_great_many_junk_packets_leave_nothing_behind() -> None:
@@ -91,6 +91,6 @@ def test_a_great_many_junk_packets_leave_nothing_behind() -> None:
         bob.take(packet, ELSEWHERE)
         world.now += 0.0001
     assert len(bob.crypto) == 0
-    assert not bob.crypto._by_endpoint
-    assert len(bob.crypto._real_keys) == 0
+    assert not bob.crypto._table.at_endpoint
+    assert len(bob.crypto._handshakes.real_keys) == 0
     assert bob.crypto.next_timer() is None

@@ -432,7 +432,7 @@ def test_an_event_that_cannot_be_is_counted_and_changes_nothing() -> None:
 
 
 def test_there_is_a_greatest_number_of_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.net_crypto.module.MAX_SESSIONS", 3)
+    monkeypatch.setattr("core.net_crypto.table.MAX_SESSIONS", 3)
     world = World()
     alice = world.add("alice")
     for _ in range(5):

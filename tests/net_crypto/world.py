@@ -127,7 +127,7 @@ class Person:
         self.entropy = entropy
         self.real = real or KeyPair.generate(entropy)
         self.dht = KeyPair.generate(entropy)
-        self.endpoint = udp4(bytes((20, 0, number, 1)), 33445)
+        self.endpoint = udp4(bytes((20, number >> 8, number & 255, 1)), 33445)
         self.drops: Counter[str] = Counter()
         self.wire_errors = 0
         self.wakes = 0
