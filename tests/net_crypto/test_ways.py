@@ -25,6 +25,23 @@ def test_a_session_over_relays_alone() -> None:
     assert bob.sees(alice)
 
 
+def test_by_relay_less_is_on_the_way_than_blocks_a_stock_client() -> None:
+    world = World(delay=(0.005, 0.005))
+    world.udp, world.relay = False, True
+    alice, bob = world.add("alice"), world.add("bob")
+    alice.open(bob, endpoint=False)
+    assert world.run_until(lambda: alice.sees(bob) and bob.sees(alice), 2)
+    stream = Stream(alice, bob, 5_000)
+    stream.feed()
+    sending = alice.crypto._sessions[bob.real.public].sending
+    most = 0
+    while not stream.arrived():
+        world.run_for(0.001)
+        most = max(most, sending.in_flight)
+    assert most * 1400 < 1 << 16
+    assert world.now < 130
+
+
 def test_a_session_begun_out_of_band_is_answered_through_the_same_relay() -> None:
     world = World()
     world.udp, world.relay = False, True
