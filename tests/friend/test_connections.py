@@ -4,6 +4,8 @@ from collections import Counter
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.crypto import KeyPair, PublicKey
 from core.endpoint import Endpoint, from_text
@@ -584,3 +586,15 @@ def test_packets_and_acknowledgements_are_passed_on() -> None:
     world.connections.lossy(FRIEND, b"\xc8hi", world.now)
     world.connections.acknowledged(FRIEND, 7, world.now)
     assert world.events[1:] == [("lossy", b"\xc8hi"), ("acknowledged", 7)]
+
+
+@given(packets=st.lists(st.binary(min_size=1, max_size=200), max_size=20), seed=st.integers(0, 9))
+def test_a_friend_may_send_anything(packets: list[bytes], seed: int) -> None:
+    world = online()
+    for number, packet in enumerate(packets):
+        kind = (0x10, 0x11, packet[0])[(seed + number) % 3]
+        world.connections.lossless(FRIEND, bytes((kind,)) + packet[1:], world.now)
+        world.connections.lossy(FRIEND, packet, world.now)
+    assert world.connections.is_online(FRIEND)
+    assert len(world.connections.relays_to_save(FRIEND)) <= 24
+    assert set(world.drops) <= {"friend_share_relays", "friend_relay_port"}
