@@ -3,6 +3,10 @@
 import random
 
 from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES, REPEAT_S, Proposals
+from core.endpoint import Endpoint
+from core.messages import Candidate
+from tests.dht.actors import keeper_of, module_of, public
+from tests.simulation import World
 
 
 def _key(number: int) -> bytes:
@@ -42,3 +46,25 @@ def test_whoever_is_not_looked_at_while_it_is_closed_would_not_have_been_admitte
         closed += is_closed
         assert asked.admit(key, now) == (not is_closed and passed_over.admit(key, now))
     assert 2000 < closed < 18_000
+
+
+def test_the_table_keeps_32_candidates_of_all_shards_the_nearest_and_counts_the_rest() -> None:
+    world = World()
+    node = world.add_node("node")
+    asked: set[Endpoint] = set()
+
+    def watch(source: Endpoint, to: Endpoint, packet: bytes) -> bool:
+        asked.add(to)
+        return True
+
+    world.watch = watch
+    keys = [random.Random(number).randbytes(32) for number in range(100)]
+    for number, key in enumerate(keys):
+        module_of(node).handle_message(Candidate(key, public(number)), world.now)
+    own = int.from_bytes(node.key, "big")
+    nearest = sorted(keys, key=lambda key: int.from_bytes(key, "big") ^ own)[:MAX_CANDIDATES]
+    node.wake("dht")
+    world.run_for(CANDIDATE_INTERVAL_S + 0.1)
+    assert asked == {public(keys.index(key)) for key in nearest}
+    assert MAX_CANDIDATES <= 100 - node.drops()["dht_candidate_too_many"] < 100
+    assert not keeper_of(node).close.by_key
