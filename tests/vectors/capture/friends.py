@@ -8,13 +8,11 @@ two that are no friends have a session, by which the one asks the other.
 """
 
 import ctypes
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +93,6 @@ class Person:
     def __init__(self, library: Library, name: str) -> None:
         self.port = free_port()
         self.tox = Tox(library, Options(port=self.port, tcp_port=self.port))
-        self.c: Any = library.c
-        self.handle: Any = self.tox._tox
         self.call = self.tox.call
         self.linked: set[int] = set()
         self.invites: list[tuple[int, bytes]] = []
@@ -106,13 +102,7 @@ class Person:
         self.tox.on("conference_invite", self._invited)
         self.tox.on("file_recv", lambda _friend, number, *_: self.offers.append(number))
         self.tox.on("file_chunk_request", self._wanted)
-        self.say("self_set_name", name.encode())
-
-    def say(self, name: str, text: bytes) -> None:
-        """Calls what takes a text."""
-        call = getattr(self.c, f"tox_{name}")
-        call.argtypes, call.restype = [c_void_p, c_char_p, c_size_t, c_void_p], c_bool
-        assert call(self.handle, text, len(text), byref(c_int(0)))
+        self.call("self_set_name", name.encode(), len(name))
 
     def _connected(self, friend: int, connection: int) -> None:
         (self.linked.add if connection else self.linked.discard)(friend)
@@ -143,9 +133,9 @@ def clients() -> None:
                     one.call(call, HOST.encode(), other.port, other.tox.dht_id())
     ben_of_ada, ada_of_ben = ada.meet(ben), ben.meet(ada)
     cleo_of_ben, _ = ben.meet(cleo), cleo.meet(ben)
-    ada.say("self_set_status_message", b"in the garden")
-    ada.c.tox_self_set_status.argtypes = [c_void_p, c_int]
-    ada.c.tox_self_set_status(ada.handle, 2)
+    text = b"in the garden"
+    ada.call("self_set_status_message", text, len(text))
+    ada.tox.set_status(2)
 
     def until(done: Callable[[], object]) -> None:
         end = time.monotonic() + LIMIT_S / 3
@@ -158,17 +148,12 @@ def clients() -> None:
     until(lambda: ada.linked and len(ben.linked) == 2)
     for kind, text in ((0, b"hello"), (1, b"waves")):
         ada.call("friend_send_message", ben_of_ada, kind, text, len(text))
-    typing = ada.c.tox_self_set_typing
-    typing.argtypes, typing.restype = [c_void_p, c_uint32, c_bool, c_void_p], c_bool
-    assert typing(ada.handle, ben_of_ada, True, byref(c_int(0)))
+    ada.call("self_set_typing", ben_of_ada, True)
 
     file_id, name = bytes(range(32)), b"notes.txt"
     ada.call("file_send", ben_of_ada, 0, 100, file_id, name, len(name))
     until(lambda: ben.offers)
-    seek = ben.c.tox_file_seek
-    seek.argtypes = [c_void_p, c_uint32, c_uint32, c_uint64, c_void_p]
-    seek.restype = c_bool
-    assert seek(ben.handle, ada_of_ben, ben.offers[0], 60, byref(c_int(0)))
+    ben.call("file_seek", ada_of_ben, ben.offers[0], 60)
     ben.call("file_control", ada_of_ben, ben.offers[0], 0)
     until(lambda: ada.ended)
 
@@ -186,13 +171,9 @@ def clients() -> None:
     ada.call("friend_add", cleo.tox.address(), text, len(text))
     again = time.monotonic() + 2
     until(lambda: time.monotonic() > again)
-    gone = ada.c.tox_friend_delete
-    gone.argtypes, gone.restype = [c_void_p, c_uint32, c_void_p], c_bool
-    assert gone(ada.handle, ben_of_ada, byref(c_int(0)))
+    ada.call("friend_delete", ben_of_ada)
     for one in people:
         one.tox.close()
-    sys.stdout.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":
