@@ -13,8 +13,8 @@ MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
 ENOUGH = 3  # hops of a path; with fewer proven nodes the bootstrap nodes help out
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
 CREDIT = 4  # so many more for one that was in a path that did
-RETRY_ONE_IN = 4  # paths that may have suspects where proven nodes are known, though too few
-REMEMBERED = 2 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
+REPEAT_ONE_IN = 4  # paths for which, among suspects alone, a good node is taken twice
+REMEMBERED = 4 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
 LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
 
@@ -143,24 +143,26 @@ class PathNodes:
 
         No two of them share a /24 or /64 (local networks apart) while the known nodes allow it.
         Else prefixes repeat, and where less than `count` nodes are known even nodes: a network of
-        one node can be used (the reference draws each hop without looking at the others).
+        one node can be used (the reference draws each hop without looking at the others). So it is
+        now and then where all others are suspects.
         """
         nodes = self._shuffled(list(self._known().values()))
         if not nodes:
             return None
         good = [node for node in nodes if not self.is_suspect(node.key)]
-        if sum(self.is_proven(node.key) for node in good) >= 2 and self._entropy.below(
-            RETRY_ONE_IN
-        ):
-            nodes = good  # rather one of them twice than a suspect
+        # Two at least: else one that loses what goes to others could have us make it the first and
+        # the last hop. One that was given to us could do worse.
+        enough = len(good) > 1 or (len(good) == 1 and good[0].key in self._bootstrap)
+        if enough and len(good) < count and not self._entropy.below(REPEAT_ONE_IN):
+            nodes = good
         # A hop on the open Internet sends nothing into local networks.
         outside = relay is not None and not is_lan(relay.endpoint)
         nodes.sort(key=lambda node: (outside and is_lan(node.endpoint), self.is_suspect(node.key)))
         hops = self._spread(nodes, count, relay)
-        while len(hops) < count:
-            hops += nodes[: count - len(hops)]
         hops.sort(key=lambda hop: (not self._is_direct(hop.endpoint), not is_lan(hop.endpoint)))
-        return tuple(hops)
+        # Who is there twice stands at the beginning: the first hop, which knows us, is not the
+        # last, which knows whom we ask, if there are two nodes at all.
+        return tuple([hops[0]] * (count - len(hops)) + hops)
 
     def _spread(self, nodes: list[NodeInfo], count: int, relay: NodeInfo | None) -> list[NodeInfo]:
         """Takes the first nodes of different prefixes, one unproven among them; if they are too

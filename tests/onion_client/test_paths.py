@@ -255,19 +255,36 @@ def test_who_is_proven_is_not_blamed_for_an_unproven_one_and_not_trusted_for_eve
     assert nodes.choose(3) is not None  # all there are
 
 
-def test_rather_a_proven_node_twice_in_a_path_than_a_suspect_but_not_always() -> None:
+def test_among_suspects_two_good_nodes_are_a_path_now_and_then_and_one_never() -> None:
     nodes = PathNodes(StreamedEntropy("nodes"))
-    infos = [make_node(number).info for number in range(6)]
+    infos = [make_node(number).info for number in range(8)]
     nodes.learn(infos)
     nodes.worked(infos[:2])
     for _ in range(2):
         nodes.failed(infos[2:])
-    with_suspect = 0
+    alone = 0
     for _ in range(400):
         hops = nodes.choose(3)
         assert hops is not None
-        with_suspect += len(set(hops) - set(infos[:2]))
-    assert 60 <= with_suspect <= 140
+        assert hops[0] != hops[2]
+        alone += set(hops) == set(infos[:2])
+    assert 60 <= alone <= 140
+    for _ in range(4 + 2):
+        nodes.failed(infos[1:2])
+    for _ in range(100):
+        hops = nodes.choose(3)
+        assert hops is not None
+        assert len(set(hops)) == 3  # whoever loses what goes to others is not alone with us
+
+
+def test_of_two_nodes_one_is_first_and_the_other_last() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    infos = [make_node(number).info for number in range(2)]
+    nodes.learn(infos)
+    for _ in range(50):
+        hops = nodes.choose(3)
+        assert hops is not None
+        assert hops[0] == hops[1] != hops[2]
 
 
 def test_a_path_tries_one_unproven_hop_at_a_time() -> None:
