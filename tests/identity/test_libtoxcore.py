@@ -414,4 +414,4 @@ def test_a_file_goes_on_after_its_receiver_was_restarted(
             assert seen[0] > 5_000_000
             assert hashlib.sha256(done.read_bytes()).hexdigest() == digest
 
-    tell(story, node, client, True, losses=1, path=path)
+    tell(story, node, client, True, losses=2, path=path)  # both times she goes
