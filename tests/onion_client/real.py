@@ -13,6 +13,7 @@ from core.dht.requests import INNER_DHT_KEY
 from core.endpoint import Endpoint, from_text, ip_of, port_of
 from core.entropy import SystemEntropy
 from core.module import NodeOptions, ProtocolViolation
+from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from core.wire import WireError
@@ -23,7 +24,7 @@ COOKIE_REQUEST = 0x18
 
 
 class RealSearcher:
-    """An identity that announces itself and searches, and does nothing else.
+    """An identity that announces itself and searches, and is a whole node to others.
 
     `in_dht` False: nobody knows it as a node of the DHT, so nobody expects it to be a hop.
     """
@@ -45,6 +46,8 @@ class RealSearcher:
         shared = SharedKeys(self.dht.secret)
         options = NodeOptions(lan_discovery=False)
         self.node = LightDht(self.dht, shared, entropy, self, self, self.drops, options, now)
+        self.serving = OnionModule(self.node.context, 160, 64, 64, self.node.table)
+        self.node.add_module("onion", self.serving)
         if in_dht:
             self.node.bootstrap([(node.endpoint, node.key) for node in nodes], now)
         self.client = OnionClient(self.real, self.dht, entropy, self, self, self.drops, now, offset)
@@ -56,11 +59,12 @@ class RealSearcher:
             now = time.monotonic()
             if now >= end:
                 return False
-            timers = [one.next_timer() for one in (self.client, self.node)]
+            parts = self.client, self.node, self.serving
+            timers = [one.next_timer() for one in parts]
             timer = min(when for when in timers if when is not None)
             if timer <= now:
-                self.client.handle_timer(now)
-                self.node.handle_timer(now)
+                for one in parts:
+                    one.handle_timer(now)
                 continue
             if select.select([self.socket], [], [], min(0.2, timer - now, end - now))[0]:
                 packet, (host, port) = self.socket.recvfrom(2048)
@@ -71,6 +75,9 @@ class RealSearcher:
         if packet[0] in DHT_KINDS:
             with suppress(WireError, ProtocolViolation):
                 self.node.handle_packet(packet, source, now)
+        elif self.serving.handlers[packet[0]] is not None:
+            with suppress(WireError, ProtocolViolation):
+                self.serving.handle_packet(packet, source, now)
         elif packet[0] == COOKIE_REQUEST:
             self.cookie_requests += 1
         else:
