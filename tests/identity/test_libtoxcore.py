@@ -150,7 +150,6 @@ def tell(
             await (alice.asks() if we_ask else alice.is_asked())
             await story(alice)
             assert client.losses[alice.number] == losses
-            print("refused:", own.drops())
 
     asyncio.run(main())
 
