@@ -4,6 +4,7 @@ from core.crypto import PublicKey
 from core.endpoint import from_text
 from core.onion.hops import MIN_RELAY_REQUEST
 from core.packets.relay import RelayOnionRequest
+from core.relay_client import Proxy
 from core.relay_client.choosing import ONION_RELAYS, STANDING
 from core.relay_client.lines import MAX_GENERAL, MAX_LINES
 from core.relay_client.peers import MAX_TIES
@@ -424,6 +425,25 @@ def test_another_address_of_a_relay_is_tried_when_one_fails() -> None:
     world.wait(5)
     assert alice.dialed[-1] == place
     assert alice.online() == 1
+
+
+def test_with_a_proxy_nothing_is_dialed_but_the_proxy() -> None:
+    world = World(2)
+    proxy = Proxy("socks5", ("proxy.example", 1080))
+    alice = Party(world, "alice", proxy=proxy)
+    world.knows_all(alice)
+    alice.pool.add_relay(("relay.example", 443), some_key(1), world.now)
+    alice.pool.add_peer(some_key(2), world.now)
+    alice.pool.add_relay_of(some_key(2), from_text("192.0.2.9", 443), some_key(3), world.now)
+    assert alice.dialed == [("proxy.example", 1080)] * 4
+    world.parties.append(alice)
+    world.run()  # nothing answers there
+    assert alice.drops == {"relay_client_unreachable": 4}
+    assert {row.address for row in alice.pool.status()} == {
+        "198.51.100.1:3389",
+        "198.51.100.2:3389",
+        "relay.example:443",
+    }
 
 
 def test_data_for_a_relay_whose_socket_is_full_is_refused_and_control_is_not_lost() -> None:
