@@ -19,7 +19,7 @@ from tests.interop.peers import CHECKOUT, Peer
 
 HOST = "127.0.0.1"
 HOST6 = "::1"
-_READY_TIMEOUT_S = 30
+_READY_TIMEOUT_S = 60  # on a busy machine
 _STOP_TIMEOUT_S = 10
 _DOOR_TIMEOUT_S = 5
 

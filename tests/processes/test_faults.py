@@ -83,12 +83,12 @@ def test_bugs_are_counted_and_outlived_and_ten_in_ten_seconds_end_the_worker(
     for word in (b"wire", b"rule", *[b"bug"] * 9):
         order(client, odd, word)
     assert until(lambda: echoed(client, odd), 3)
-    drops = until(lambda: (rows := odd.status()["totals"]["drops"]).get("bug") == 9 and rows, 3)
+    drops = until(lambda: (rows := odd.status()["totals"]["drops"]).get("bug") == 9 and rows, 10)
     assert drops == {"bug": 9, "wire:Odd": 1, "odd_rule": 1}
     assert odd.child("dht.0")["restarts"] == 0
     order(client, odd, b"bug")
-    until(lambda: odd.child("dht.0")["restarts"] == 1, 3)
-    assert until(lambda: echoed(client, odd), 3)
+    until(lambda: odd.child("dht.0")["restarts"] == 1, 10)
+    assert until(lambda: echoed(client, odd), 10)
     assert odd.child("dht.1")["restarts"] == 0
 
 
