@@ -124,6 +124,11 @@ class Client:
                     raise
         raise AssertionError("unreachable")
 
+    @property
+    def pid(self) -> int:
+        """The id of the client's process."""
+        return self._process.pid
+
     # What the client is told
 
     def call(self, do: str, **arguments: Any) -> Any:
