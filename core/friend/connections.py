@@ -23,6 +23,7 @@ DEAD_S = 32.0  # c-toxcore friend_connection.h: FRIEND_CONNECTION_TIMEOUT
 SHARE_S = 120.0  # c-toxcore friend_connection.h: SHARE_RELAYS_INTERVAL
 AGAIN_S = 2.0  # ours: after what could not be sent, and between looks at a session that is not up
 _ALIVE = Alive().encode()
+_ALIVE_KIND, _SHARE_KIND = Alive.kind, ShareRelays.kind
 
 
 class FriendStatus(NamedTuple):
@@ -219,21 +220,23 @@ class FriendConnections:
         if changed and peer.state is State.ONLINE:
             self.listener.friend_direct(real_key, direct, now)
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """A lossless packet came. Any is a sign of life; c-toxcore waits for 10 alone, which a
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """Lossless packets came. Any is a sign of life; c-toxcore waits for 10 alone, which a
         long queue of other packets can hold up."""
         peer = self._peers.get(real_key)
         if peer is None:
-            self._drops["friend_unknown"] += 1
+            self._drops["friend_unknown"] += len(packets)
             return
         peer.heard = now
-        kind = data[0]
-        if kind == Alive.kind:
-            return
-        if kind == ShareRelays.kind:
-            self._take_relays(peer, data, now)
-            return
-        self.listener.friend_packet(real_key, data, now)
+        others: list[bytes] = []
+        for data in packets:
+            kind = data[0]
+            if kind == _SHARE_KIND:
+                self._take_relays(peer, data, now)
+            elif kind != _ALIVE_KIND:
+                others.append(data)
+        if others:
+            self.listener.friend_packets(real_key, others, now)
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         """A lossy packet came."""

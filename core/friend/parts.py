@@ -1,5 +1,6 @@
 """What friend connections need of sessions, onion, DHT and relays, and whom they tell."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from core.crypto import PublicKey
@@ -139,8 +140,8 @@ class Listener(Protocol):
         """Whether UDP carries the session, or only relays do."""
         ...
 
-    def friend_packet(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """Lossless data, id byte first."""
+    def friend_packets(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """Lossless packets that came together, each with its id byte first."""
         ...
 
     def friend_lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:

@@ -7,7 +7,7 @@ host. Nothing here knows a socket or a clock.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.dht.light import LightDht
@@ -36,10 +36,12 @@ MOST_SAVED_RELAYS = 8  # c-toxcore Messenger.h: NUM_SAVED_TCP_RELAYS
 ONION_FRIEND_REQUEST = 0x20  # WIRE.md W30
 
 _DHT_KINDS = (0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94)
-_CRYPTO_KINDS = (0x18, 0x19, 0x1A, 0x1B)
+_CRYPTO_KINDS = (0x18, 0x19, 0x1A)
+_CRYPTO_DATA = 0x1B
 _ONION_KINDS = (0x84, 0x86, 0x88)
 
 Handler = Callable[[bytes, Endpoint, float], None]
+P = ParamSpec("P")
 
 
 class EngineHost(Dialer, Protocol):
@@ -185,11 +187,22 @@ class Engine:
     def handle_packets(
         self, packets: Sequence[bytes], sources: Sequence[Endpoint], now: float
     ) -> None:
-        """Takes datagrams; what is wrong with one is counted, and the others go on."""
+        """Takes datagrams; what is wrong with one is counted, and the others go on.
+
+        Those of sessions wait until all others are handled, for they cost less together.
+        """
         self._now = now
         drops = self.drops
+        data: dict[Endpoint, list[bytes]] = {}
         for packet, source in zip(packets, sources, strict=True):
-            handler = self._handlers[packet[0]]
+            kind = packet[0]
+            if kind == _CRYPTO_DATA:
+                if source in data:
+                    data[source].append(packet)
+                else:
+                    data[source] = [packet]
+                continue
+            handler = self._handlers[kind]
             if handler is None:
                 drops["identity_kind"] += 1
                 continue
@@ -199,6 +212,8 @@ class Engine:
                 drops[f"wire:{error.packet}"] += 1
             except ProtocolViolation as error:
                 drops[error.reason] += 1
+        for source, together in data.items():
+            self.crypto.handle_data(together, source, now)
 
     def handle_relay_bytes(self, line: int, data: bytes, now: float) -> None:
         """Takes bytes of a relay connection."""
@@ -283,19 +298,19 @@ class Engine:
 
     def relay_data(self, dht_key: PublicKey, data: bytes, now: float) -> None:
         """A peer's packet."""
-        self._counted(lambda: self.crypto.handle_relay(dht_key, data, now))
+        self._counted(self.crypto.handle_relay, dht_key, data, now)
 
     def relay_oob(self, relay_key: PublicKey, dht_key: PublicKey, data: bytes, now: float) -> None:
         """A packet of somebody to whom there is no link."""
-        self._counted(lambda: self.crypto.handle_oob(relay_key, dht_key, data, now))
+        self._counted(self.crypto.handle_oob, relay_key, dht_key, data, now)
 
     def relay_onion(self, relay_key: PublicKey, data: bytes, now: float) -> None:
         """An answer that came back through the onion."""
-        self._counted(lambda: self.onion.handle_relay(relay_key, data, now))
+        self._counted(self.onion.handle_relay, relay_key, data, now)
 
-    def _counted(self, handle: Callable[[], None]) -> None:
+    def _counted(self, handle: Callable[P, None], *what: P.args, **named: P.kwargs) -> None:
         try:
-            handle()
+            handle(*what, **named)
         except WireError as error:
             self.drops[f"wire:{error.packet}"] += 1
         except ProtocolViolation as error:
@@ -351,9 +366,9 @@ class Engine:
         """The session has ended."""
         self.friends.session_down(real_key, now)
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """The next packet in order."""
-        self.friends.lossless(real_key, data, now)
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """The next packets in order."""
+        self.friends.lossless(real_key, packets, now)
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         """A packet without order."""

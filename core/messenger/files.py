@@ -1,7 +1,9 @@
 """File transfers: 256 each way with each friend, as fast as their sessions have room."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from core.crypto import PublicKey
@@ -39,6 +41,7 @@ from core.timers import Timers
 
 AGAIN_S = 0.02  # ours: when the session has no room, and acknowledgements do not tell of any
 MOST_TRANSFERS = 256  # c-toxcore Messenger.h: MAX_CONCURRENT_FILE_PIPES, each way
+_NUMBER_BYTE = itemgetter(slice(1, 2))  # of a packet of file data; empty where it has none
 _SENDING, _RECEIVING = 0, 1  # the direction in a control packet, as its sender sees it
 
 
@@ -249,20 +252,31 @@ class Files:
         self._tell(FileControlled(files.friend, transfer.number, control), now)
         self._pump(files, now)
 
-    def handle_data(self, friend: PublicKey, data: bytes, now: float) -> None:
-        """Takes file data."""
+    def handle_data(self, friend: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """Takes packets of file data that came together: what they bring of one file is one event,
+        of at most 64,437 bytes."""
+        for first in range(0, len(packets), PIECE_PACKETS):
+            some = packets[first : first + PIECE_PACKETS]
+            for number, together in groupby(some, _NUMBER_BYTE):
+                self._take_data(friend, number, list(together), now)
+
+    def _take_data(
+        self, friend: PublicKey, number_byte: bytes, packets: list[bytes], now: float
+    ) -> None:
         files = self._friends.get(friend)
-        number = data[1] + INCOMING if len(data) > 1 else -1
+        number = number_byte[0] + INCOMING if number_byte else -1
         transfer = files.incoming.get(number) if files is not None else None
         if files is None or transfer is None or transfer.state is State.OFFERED:
             # Not answered, as by c-toxcore: after a cancel of ours much more is on its way.
-            self._drops["messenger_file_data"] += 1
+            self._drops["messenger_file_data"] += len(packets)
             return
         position = transfer.position
-        part, ends = transfer.take(data[2:])
-        if not ends:
+        part, left = transfer.take([data[2:] for data in packets])
+        if left is None:
             self._tell(FileChunk(friend, number, position, part), now)
             return
+        if left:
+            self._drops["messenger_file_data"] += left
         self._forget(files, transfer)
         if part:
             self._tell(FileChunk(friend, number, position, part), now)

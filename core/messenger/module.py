@@ -7,6 +7,8 @@ it (the host does, on disk) and sends it at ConnectionChanged.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 
 from core.crypto import PublicKey, sha256
 from core.entropy import Entropy
@@ -24,6 +26,7 @@ from core.messenger.files import Files, TransferStatus
 from core.messenger.friend import Friend, FriendView, Unsent
 from core.messenger.parts import Connections, Listener, OnionData, RequestPaths
 from core.messenger.presence import Presence
+from core.messenger.texts import bytes_of
 from core.packets.messenger import (
     CALL_SIGNALS,
     LOSSLESS_CUSTOM,
@@ -115,12 +118,12 @@ class Messenger:
 
     def set_name(self, name: str | bytes, now: float) -> None:
         """Changes our name, and tells all friends. Raises BadValue above 128 bytes."""
-        raw = _bytes_of(name, "name", MAX_NAME_SIZE)
+        raw = bytes_of(name, "name", MAX_NAME_SIZE)
         self._change(Unsent.NAME, now, name=raw)
 
     def set_status_message(self, text: str | bytes, now: float) -> None:
         """Changes what we say of ourselves. Raises BadValue above 1,007 bytes."""
-        raw = _bytes_of(text, "status message", MAX_STATUS_MESSAGE_SIZE)
+        raw = bytes_of(text, "status message", MAX_STATUS_MESSAGE_SIZE)
         self._change(Unsent.STATUS_MESSAGE, now, status_message=raw)
 
     def set_status(self, status: UserStatus, now: float) -> None:
@@ -156,7 +159,7 @@ class Messenger:
     def add_friend(self, tox_id: ToxId, message: str | bytes, now: float) -> None:
         """Asks somebody to become a friend, until it comes online. With a changed nospam the
         request goes out anew. Raises AlreadyFriend, BadValue (1-921 bytes)."""
-        text = _bytes_of(message, "friend request", MAX_REQUEST_TEXT)
+        text = bytes_of(message, "friend request", MAX_REQUEST_TEXT)
         if not text:
             raise BadValue("a friend request needs a text")
         friend = self._friends.get(tox_id.key)
@@ -232,7 +235,7 @@ class Messenger:
 
         Raises UnknownFriend, NotConnected, QueueFull, BadValue.
         """
-        raw = _bytes_of(text, "message", MAX_MESSAGE_SIZE)
+        raw = bytes_of(text, "message", MAX_MESSAGE_SIZE)
         if not raw:
             raise BadValue("a message needs a text")
         friend = self._find_online(key)
@@ -360,14 +363,20 @@ class Messenger:
         if friend.online:
             self._tell_connection(friend, now)
 
-    def friend_packet(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """Takes a lossless packet."""
+    def friend_packets(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """Takes lossless packets that came together; pieces of files go on together too."""
+        for kind, together in groupby(packets, itemgetter(0)):
+            friend = self._friends.get(real_key)
+            if kind == FileData.kind and friend is not None and friend.online:
+                self._files.handle_data(real_key, list(together), now)
+                continue
+            for data in together:
+                self._take_packet(real_key, data, now)
+
+    def _take_packet(self, real_key: PublicKey, data: bytes, now: float) -> None:
         kind = data[0]
         friend = self._friends.get(real_key)
         if friend is not None and friend.online:
-            if kind == FileData.kind:
-                self._files.handle_data(real_key, data, now)
-                return
             handler = self._handlers.get(kind)
             if handler is not None:
                 try:
@@ -509,11 +518,3 @@ class Messenger:
             if friend is not None:
                 self._presence.tell(friend, Unsent(0), now)
         self._files.handle_timer(now)
-
-
-def _bytes_of(text: str | bytes, what: str, most: int) -> bytes:
-    """Returns the bytes that go over the wire. Raises BadValue if they are too many."""
-    raw = text.encode() if isinstance(text, str) else text
-    if len(raw) > most:
-        raise BadValue(f"a {what} of {len(raw)} bytes, more than {most}")
-    return raw

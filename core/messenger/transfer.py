@@ -1,5 +1,6 @@
 """One file transfer: its states, and who may move it from which to which."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 from core.messenger.events import Control
@@ -99,12 +100,20 @@ class Incoming(Transfer):
 
     __slots__ = ()
 
-    def take(self, data: bytes) -> tuple[bytes, bool]:
-        """Takes a packet's data; returns what of it belongs to the file, and whether it ends."""
-        ends = len(data) < FILE_DATA_SIZE
-        data = data[: self.end - self.position]
+    def take(self, pieces: Sequence[bytes]) -> tuple[bytes, int | None]:
+        """Takes the data of packets; returns what of it belongs to the file, and how many of them
+        are behind its end: None if it goes on."""
+        room = self.end - self.position
+        size, count, ends = 0, 0, False
+        for piece in pieces:
+            count += 1
+            size += len(piece)
+            if len(piece) < FILE_DATA_SIZE or size >= room:
+                ends = True
+                break
+        data = b"".join(pieces[:count])[:room]
         self.position += len(data)
-        return data, ends or self.position >= self.end
+        return data, len(pieces) - count if ends else None
 
 
 class Outgoing(Transfer):

@@ -9,8 +9,8 @@ REQUEST_S = 0.05  # c-toxcore net_crypto.c: PACKET_COUNTER_AVERAGE_INTERVAL, its
 ACK_S = 0.01  # waits so long for more that it can tell of
 MAX_REQUEST_S = 1.0  # c-toxcore net_crypto.h: CRYPTO_SEND_PACKET_INTERVAL
 
-Deliver = Callable[[bytes, float], bool]
-"""deliver(data, now): hands a packet upward; False: the session has ended meanwhile."""
+Deliver = Callable[[bytes], None]
+"""deliver(data): hands a packet upward."""
 
 
 class ReceiveStream:
@@ -64,16 +64,16 @@ class ReceiveStream:
             self.end = (number + 1) & U32
         self.start = (number + 1) & U32
         self._plan(now)
-        if self._deliver(data, now) and self.held:
-            self._deliver_held(now)
+        self._deliver(data)
+        if self.held:
+            self._deliver_held()
         return ""
 
-    def _deliver_held(self, now: float) -> None:
+    def _deliver_held(self) -> None:
         while (data := self.held.pop(self.start, None)) is not None:
             self.held_bytes -= len(data)
             self.start = (self.start + 1) & U32
-            if not self._deliver(data, now):
-                return
+            self._deliver(data)
         if not self.held:
             self.held = {}  # a dict that was great does not get small by itself
 

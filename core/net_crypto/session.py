@@ -2,6 +2,7 @@
 
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from core import crypto
@@ -64,8 +65,9 @@ class Listener(Protocol):
         """The session has ended, up or not, otherwise than by `close`."""
         ...
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """The next packet in order, id byte (16-191) first."""
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        """The next packets in order, each with its id byte (16-191) first: those that came
+        together, at least one."""
         ...
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
@@ -110,9 +112,11 @@ class Session:
     __slots__ = (
         "_drops",
         "_listener",
+        "_ready",
         "_shared",
         "_starved",
         "_told_at",
+        "_told_start",
         "_ways",
         "base_nonce",
         "changed",
@@ -177,13 +181,15 @@ class Session:
         self.receive_nonce: ReceiveNonce | None = None
         self.sending = SendStream(self._emit, rule)
         self.sending.most_in_flight = BY_RELAY  # until something comes by UDP
-        self.receiving = ReceiveStream(self._deliver)
+        self._ready: list[bytes] = []  # in order, to be handed upward together
+        self.receiving = ReceiveStream(self._ready.append)
         self.last_sent_at = -NEVER
         self.confirms = 0
         self.planned = NEVER  # when the module looks at it next
         self.sent_bytes = self.received_bytes = 0
         self.held_counted = 0  # bytes, as the module has counted them
         self.changed = False  # whether `due` may be sooner than it was
+        self._told_start = 0  # of our packets: the listener knows that the peer has all before
         self._starved = False  # somebody asked for room since the last word of it
         self._told_at = -NEVER
 
@@ -268,7 +274,8 @@ class Session:
     def receive(self, packet: bytes, plain: bytes, now: float) -> str:
         """Takes an opened data packet; returns why it is refused, or nothing.
 
-        The state must be one that takes data. A kill moves it to DEAD, and the caller ends it.
+        The state must be one that takes data. A kill moves it to DEAD, and the caller ends it. What
+        the packet brings and says has its effect in `settle`.
         """
         assert self.receive_nonce is not None
         position = self.receive_nonce.used(packet[1:3])
@@ -283,8 +290,10 @@ class Session:
         if not lossless and not self.receive_nonce.is_new(position):
             return "crypto_replay"
         sending = self.sending
-        before = sending.start
-        fresh = start == before or sending.acknowledge(start, now)
+        fresh: bool | None = True
+        if start != sending.start:
+            fresh = sending.acknowledge(start, now)
+            self.changed = True
         if fresh is None:
             return "crypto_data_window"
         self.received_bytes += len(packet)
@@ -294,12 +303,9 @@ class Session:
         if self.state is not State.ESTABLISHED:
             self._come_up(now)
         if lossless:
-            reason = self.receiving.take(number, data, now)
-        else:
-            reason = self._take_unnumbered(kind, number, data, fresh, now)
-        if start != before or not lossless:
-            self._after_feedback(before, now)
-        return reason
+            return self.receiving.take(number, data, now)
+        self.changed = True
+        return self._take_unnumbered(kind, number, data, fresh, now)
 
     def _take_unnumbered(self, kind: int, number: int, data: bytes, fresh: bool, now: float) -> str:
         if kind == requests.REQUEST:
@@ -308,7 +314,9 @@ class Session:
             self.receiving.learn_end(number, now)
         elif FIRST_LOSSY <= kind <= LAST_LOSSY:
             self.receiving.learn_end(number, now)
-            self._listener.lossy(self.real_key, data, now)
+            self._hand_up(now)
+            if self.state is State.ESTABLISHED:
+                self._listener.lossy(self.real_key, data, now)
         else:
             return "crypto_data_id"
         return ""
@@ -326,31 +334,39 @@ class Session:
         self.tell(now)
         self._listener.session_up(self.real_key, now)
 
-    def _deliver(self, data: bytes, now: float) -> bool:
-        self._listener.lossless(self.real_key, data, now)
-        return self.state is State.ESTABLISHED
-
-    def _after_feedback(self, before: int, now: float) -> None:
+    def settle(self, now: float) -> None:
+        """Does what follows from packets that came together: hands upward what is in order, and
+        sends what the peer's word lets go. The listener may end the session meanwhile."""
+        self._hand_up(now)
+        if not self.changed or self.state is not State.ESTABLISHED:
+            return
         fresh = self.sending.feedback(now)
-        self.changed = True
-        if not (fresh or self.sending.missed()) or self.state is not State.ESTABLISHED:
+        if not (fresh or self.sending.missed()):
             return
         self.sending.pump(now)
-        if self.sending.start != before:
-            self._starved = False
-            last = (self.sending.start - 1) & 0xFFFFFFFF
-            self._listener.acknowledged(self.real_key, last, now)
+        if self.sending.start != self._told_start:
+            self._tell_start(now)
         else:
             self._offer_room(now)
+
+    def _hand_up(self, now: float) -> None:
+        if self._ready:
+            packets = self._ready[:]
+            self._ready.clear()
+            self._listener.lossless(self.real_key, packets, now)
+
+    def _tell_start(self, now: float) -> None:
+        self._starved = False
+        self._told_start = self.sending.start
+        last = (self.sending.start - 1) & 0xFFFFFFFF
+        self._listener.acknowledged(self.real_key, last, now)
 
     def _offer_room(self, now: float) -> None:
         """Lets whoever waited for room know of it, if there is any."""
         if not self._starved or not self.sending.start:
             return
         if 2 * self.sending.room() > self.sending.unsent():
-            self._starved = False
-            last = (self.sending.start - 1) & 0xFFFFFFFF
-            self._listener.acknowledged(self.real_key, last, now)
+            self._tell_start(now)
 
     def heard_directly(self, source: Endpoint, now: float) -> None:
         """An authentic packet of the session came by UDP."""

@@ -1,6 +1,7 @@
 """Friend connections among fakes that note what they are told: from a key to a session."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
@@ -151,8 +152,8 @@ class World:
     def friend_direct(self, real_key: PublicKey, direct: bool, now: float) -> None:
         self.events.append(("direct", direct))
 
-    def friend_packet(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.events.append(("packet", data))
+    def friend_packets(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        self.events += [("packet", data) for data in packets]
 
     def friend_lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         self.events.append(("lossy", data))
@@ -168,7 +169,7 @@ class World:
         while (due := self.connections.next_timer()) is not None and due <= end:
             self.now = max(self.now, due)
             if alive:
-                self.connections.lossless(FRIEND, b"\x10", self.now)
+                self.connections.lossless(FRIEND, (b"\x10",), self.now)
             self.connections.handle_timer(self.now)
         self.now = end
 
@@ -332,7 +333,7 @@ def test_any_packet_is_a_sign_of_life() -> None:
     world = online()
     for _ in range(4):
         world.wait(30)
-        world.connections.lossless(FRIEND, b"\x40hello", world.now)
+        world.connections.lossless(FRIEND, (b"\x40hello",), world.now)
     assert world.connections.is_online(FRIEND)
     assert world.events[1:] == [("packet", b"\x40hello")] * 4
 
@@ -366,11 +367,11 @@ def test_relays_of_the_friend_are_used_and_the_last_24_are_kept() -> None:
     world = online()
     for number in range(1, 31):
         packet = ShareRelays((relay(number),)).encode()
-        world.connections.lossless(FRIEND, packet, world.now)
+        world.connections.lossless(FRIEND, (packet,), world.now)
     assert len(world.take_said()) == 30
     kept = world.connections.relays_to_save(FRIEND)
     assert kept == [relay(number) for number in range(7, 31)]
-    world.connections.lossless(FRIEND, ShareRelays((relay(7),)).encode(), world.now)
+    world.connections.lossless(FRIEND, (ShareRelays((relay(7),)).encode(),), world.now)
     assert world.connections.relays_to_save(FRIEND)[-1] == relay(7)
 
 
@@ -386,9 +387,9 @@ def test_relays_that_were_saved_are_there_again() -> None:
 
 def test_lists_of_relays_that_are_none_are_counted() -> None:
     world = online()
-    world.connections.lossless(FRIEND, b"\x11junk", world.now)
+    world.connections.lossless(FRIEND, (b"\x11junk",), world.now)
     nowhere = NodeInfo(new_key(), from_text("198.51.100.1", 0), True)
-    world.connections.lossless(FRIEND, ShareRelays((nowhere,)).encode(), world.now)
+    world.connections.lossless(FRIEND, (ShareRelays((nowhere,)).encode(),), world.now)
     assert world.drops == {"friend_share_relays": 1, "friend_relay_port": 1}
     assert world.said == []
 
@@ -490,7 +491,7 @@ def test_strangers_are_refused() -> None:
     world = World()
     assert not world.connections.accepts(FRIEND, DHT_KEY, PLACE, world.now)
     world.connections.friend_found(FRIEND, DHT_KEY, (), world.now)
-    world.connections.lossless(FRIEND, b"\x40hello", world.now)
+    world.connections.lossless(FRIEND, (b"\x40hello",), world.now)
     world.connections.lossy(FRIEND, b"\xc8", world.now)
     assert world.said == []
     world.connections.session_up(FRIEND, world.now)
@@ -593,7 +594,7 @@ def test_a_friend_may_send_anything(packets: list[bytes], seed: int) -> None:
     world = online()
     for number, packet in enumerate(packets):
         kind = (0x10, 0x11, packet[0])[(seed + number) % 3]
-        world.connections.lossless(FRIEND, bytes((kind,)) + packet[1:], world.now)
+        world.connections.lossless(FRIEND, (bytes((kind,)) + packet[1:],), world.now)
         world.connections.lossy(FRIEND, packet, world.now)
     assert world.connections.is_online(FRIEND)
     assert len(world.connections.relays_to_save(FRIEND)) <= 24

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.messenger import errors, events
 from core.messenger.events import Control, FileKind, Outcome
-from core.messenger.transfer import FLOWING, MOVES, Incoming, Outgoing, State, Who
+from core.messenger.transfer import FLOWING, INCOMING, MOVES, Incoming, Outgoing, State, Who
 from core.packets.messenger import FILE_DATA_SIZE, FileControl, FileRequest, FileSeek
 from tests.messenger.world import Side, World, connected
 
@@ -415,6 +415,34 @@ def test_a_sender_that_ends_too_early_is_noticed(data: bytes) -> None:
     world.bob.hear(b"\x52\x00" + data)
     assert receiver.files[256] == data
     assert ended(world.bob) == [Outcome.SHORT]
+
+
+def test_pieces_that_come_together_are_told_together() -> None:
+    world = connected()
+    receiver = Receiver(world.bob)
+    one, other = (
+        offer(world, size) + INCOMING for size in (3 * FILE_DATA_SIZE + 5, 60 * FILE_DATA_SIZE)
+    )
+    data = content(60 * FILE_DATA_SIZE)
+    whole = [
+        data[at : at + FILE_DATA_SIZE] for at in range(0, 60 * FILE_DATA_SIZE, FILE_DATA_SIZE)
+    ]
+    first = [b"\x52\x00" + piece for piece in whole[:3]]
+    second = [b"\x52\x01" + piece for piece in whole]
+    end = b"\x52\x00" + data[3 * FILE_DATA_SIZE :][:5]
+    packets = [*first, b"\x40hello", *second, end, first[0]]
+    world.bob.messenger.friend_packets(world.alice.key, packets, world.now)
+    chunks = [(event.number, len(event.data)) for event in world.bob.told(events.FileChunk)]
+    assert chunks == [
+        (one, 3 * FILE_DATA_SIZE),
+        (other, 47 * FILE_DATA_SIZE),
+        (other, 13 * FILE_DATA_SIZE),
+        (one, 5),
+    ]
+    assert receiver.files[one] == data[: 3 * FILE_DATA_SIZE + 5]
+    assert receiver.files[other] == data
+    assert world.bob.drops["messenger_file_data"] == 1  # what was behind the end
+    assert [event.text for event in world.bob.told(events.Message)] == ["hello"]
 
 
 def test_data_of_what_is_not_accepted_is_not_taken_or_answered() -> None:

@@ -110,8 +110,8 @@ class Chatter(Person):
     def session_down(self, real_key: PublicKey, now: float) -> None:
         self.connections.session_down(real_key, now)
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.connections.lossless(real_key, data, now)
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        self.connections.lossless(real_key, packets, now)
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         self.connections.lossy(real_key, data, now)

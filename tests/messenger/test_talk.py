@@ -319,7 +319,7 @@ def test_nothing_is_taken_before_online_or_of_strangers() -> None:
     world.alice.hear(b"\x40hello")
     world.alice.messenger.friend_lossy(world.bob.key, b"\xc8", world.now)
     assert world.alice.drops == {"messenger_not_online": 2}
-    world.alice.messenger.friend_packet(STRANGER, b"\x40hello", world.now)
+    world.alice.messenger.friend_packets(STRANGER, (b"\x40hello",), world.now)
     world.alice.messenger.friend_lossy(STRANGER, b"\xc8", world.now)
     assert world.alice.drops["messenger_unknown_friend"] == 2
     assert world.alice.events == []

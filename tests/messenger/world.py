@@ -90,7 +90,7 @@ class Side:
 
     def hear(self, data: bytes) -> None:
         """Takes a packet as if the other side had sent it."""
-        self.messenger.friend_packet(self.peer.key, data, self.world.now)
+        self.messenger.friend_packets(self.peer.key, (data,), self.world.now)
 
     def deliver(self) -> bool:
         """Gives the peer what is on its way, and acknowledges it; False: there is nothing."""
@@ -98,8 +98,8 @@ class Side:
             return False
         now, flying = self.world.now, list(self.flying)
         self.flying.clear()
-        for _, data in flying:
-            self.peer.messenger.friend_packet(self.key, data, now)
+        if flying:
+            self.peer.messenger.friend_packets(self.key, [data for _, data in flying], now)
         while self.lossy:
             self.peer.messenger.friend_lossy(self.key, self.lossy.popleft(), now)
         if flying and self.world.is_up:

@@ -153,9 +153,8 @@ class Flow:
         elif self.receiving.request_at != NEVER:
             self.link.at(self.receiving.request_at, self._tell)
 
-    def _deliver(self, data: bytes, now: float) -> bool:
+    def _deliver(self, data: bytes) -> None:
         self.delivered += 1
-        return True
 
     def _tell(self) -> None:
         if self.receiving.request_at > self.link.now:

@@ -5,7 +5,7 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.endpoint import Endpoint, from_text, ip_of, port_of
@@ -128,11 +128,12 @@ class RealPerson:
     def session_down(self, real_key: PublicKey, now: float) -> None:
         self.is_up = False
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        if self.on_lossless is not None:
-            self.on_lossless(data, now)
-        else:
-            self.taken.append(data)
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        for data in packets:
+            if self.on_lossless is not None:
+                self.on_lossless(data, now)
+            else:
+                self.taken.append(data)
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         self.lossy_taken.append(data)

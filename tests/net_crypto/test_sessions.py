@@ -1,5 +1,7 @@
 """Two identities find each other's session: handshake, data, end."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.net_crypto.world import Person, Stream, World
@@ -189,3 +191,65 @@ def test_a_stream_arrives_exactly_whatever_the_network_does(loss: float) -> None
     assert world.run_until(stream.arrived, 120)
     assert stream.exact()
     assert len(bob.taken) == 2000
+
+
+def together(alice: Person, bob: Person, act: Callable[[], object]) -> list[bytes]:
+    """Keeps the data packets that Alice sends meanwhile from the network, and returns them."""
+    world, kept = alice.world, list[bytes]()
+
+    def keep(way: str, sender: Person, packet: bytes) -> bool:
+        if sender is alice:
+            kept.append(packet)
+        return sender is not alice
+
+    before, world.watch = world.watch, keep
+    act()
+    world.watch = before
+    return kept
+
+
+def lossy(alice: Person, bob: Person) -> bool:
+    return alice.crypto.send_lossy(bob.real.public, b"\xc8two", alice.world.now)
+
+
+def test_packets_that_come_together_are_handed_upward_together() -> None:
+    world = World()
+    alice, bob = pair(world)
+    runs: list[list[bytes]] = []
+    bob.on_run = lambda packets: runs.append(list(packets))
+    sent = together(alice, bob, lambda: [alice.send(bob, bytes((0x40, n))) for n in range(4)])
+    first, second, third, last = sent
+    bob.crypto.handle_data((second, b"\x1b", first, third, first), alice.endpoint, world.now)
+    assert runs == [[b"\x40\x00", b"\x40\x01", b"\x40\x02"]]
+    assert bob.drops == {"wire:CryptoData": 1, "crypto_data_repeated": 1}
+    bob.crypto.handle_data((last,), alice.endpoint, world.now)
+    assert runs[1:] == [[b"\x40\x03"]]
+
+
+def test_what_came_with_a_kill_is_handed_upward_before_the_session_ends() -> None:
+    world = World()
+    alice, bob = pair(world)
+
+    def act() -> None:
+        alice.send(bob, b"\x40last words")
+        alice.crypto.close(bob.real.public, world.now)
+
+    sent = together(alice, bob, act)
+    assert len(sent) == 2
+    bob.crypto.handle_data((*sent, sent[0]), alice.endpoint, world.now)
+    assert bob.taken == [b"\x40last words"]
+    assert bob.down == [alice.real.public]
+    assert bob.drops["crypto_data_unknown"] == 1  # nothing is taken behind a kill
+
+
+def test_a_listener_may_end_the_session_by_what_came_first() -> None:
+    world = World()
+    alice, bob = pair(world)
+    bob.on_run = lambda packets: bob.crypto.close(alice.real.public, world.now)
+    sent = together(alice, bob, lambda: [alice.send(bob, b"\x40one"), lossy(alice, bob)])
+    assert len(sent) == 2
+    bob.crypto.handle_data((*sent, sent[1]), alice.endpoint, world.now)
+    assert bob.taken == [b"\x40one"]
+    assert not bob.lossy_taken
+    assert len(bob.crypto) == 0
+    assert not bob.down

@@ -103,17 +103,13 @@ class Pair:
         self.flying: list[tuple[int, bytes]] = []
         self.out: list[bytes] = []
         self.sending = SendStream(self._emit, Bandwidth(self.now))
-        self.receiving = ReceiveStream(self._deliver)
+        self.receiving = ReceiveStream(self.out.append)
         for name in ("start", "next", "end"):
             setattr(self.sending, name, start)
         self.receiving.start = self.receiving.end = start
 
     def _emit(self, number: int, data: bytes, now: float) -> bool:
         self.flying.append((number, data))
-        return True
-
-    def _deliver(self, data: bytes, now: float) -> bool:
-        self.out.append(data)
         return True
 
     def step(self, keep: list[int]) -> None:

@@ -3,7 +3,7 @@
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.crypto import KeyPair, PublicKey, SharedKeys
@@ -141,6 +141,7 @@ class Person:
         self.new_keys: list[PublicKey] = []
         self.asked: list[tuple[PublicKey, PublicKey]] = []
         self.on_room: Callable[[], None] | None = None
+        self.on_run: Callable[[Sequence[bytes]], object] | None = None
         self.crypto = NetCrypto(
             self.real,
             self.dht,
@@ -223,8 +224,10 @@ class Person:
     def session_down(self, real_key: PublicKey, now: float) -> None:
         self.down.append(real_key)
 
-    def lossless(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.taken.append(data)
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        self.taken += packets
+        if self.on_run is not None:
+            self.on_run(packets)
 
     def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
         self.lossy_taken.append(data)

@@ -76,6 +76,7 @@ class _Receiving:
         self.progress = progress
         self.size = size
         self.target: BinaryIO | None = None
+        self._at = -1  # where the target stands
         self.data = bytearray()
         self.failure: OSError | None = None
 
@@ -84,8 +85,9 @@ class _Receiving:
         if self.target is None:
             self.data += data
         else:
-            self.target.seek(position)
-            self.target.write(data)
+            if position != self._at:
+                self.target.seek(position)  # empties its buffer
+            self._at = position + self.target.write(data)
 
 
 class FileTransfers:

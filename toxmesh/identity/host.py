@@ -34,7 +34,6 @@ class EngineRunner:
         loop = self._loop = asyncio.get_running_loop()
         self._on_event = on_event
         self._timer: asyncio.TimerHandle | None = None
-        self._due: float | None = None
         self._dialer = AsyncDialer(loop)
         self._closed = False
         self._udp: UdpPort | None = None
@@ -98,15 +97,14 @@ class EngineRunner:
         if self._udp is not None:
             self._udp.flush()
         when = self.engine.next_timer()
-        if when == self._due:
-            return
-        self._due = when
+        if when is None or (self._timer is not None and self._timer.when() <= when):
+            return  # one that comes too early finds nothing to do: cheaper than another each time
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if when is None else self._loop.call_at(when, self._wake)
+        self._timer = self._loop.call_at(when, self._wake)
 
     def _wake(self) -> None:
-        self._timer = self._due = None
+        self._timer = None
         # call_at may come a moment early, by the resolution of the loop's clock
         now = self._loop.time()
         self.engine.handle_timer(now)
