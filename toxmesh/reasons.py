@@ -177,6 +177,7 @@ crypto_data_empty | noise | session data with nothing in it
 crypto_data_id | noise | session data of an unknown sort
 crypto_data_window | noise | session data outside of the window of 32,768 packets
 crypto_data_repeated | none | lossless data that is here already: sent again
+crypto_request_early | flood | a request packet less than 10 ms behind another
 crypto_replay | noise | a session packet that came before
 crypto_memory | load | a session was ended that held the most when all held too much
 identity_kind | noise | a datagram of a kind that is for no identity

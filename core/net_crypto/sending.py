@@ -14,6 +14,9 @@ FIRST_RTT_S = 1.0  # c-toxcore net_crypto.h: DEFAULT_PING_CONNECTION
 MIN_PROBE_S = 0.2
 MAX_PROBE_S = 2.0
 PROBE_PACKETS = 2
+LOW_RTT_SAMPLES = 64
+LATE_S = 0.2  # more than queues on the way usually hold
+STOCK_PAUSE_S = 0.1  # c-toxcore net_crypto.c: two turns of 50 ms until it answers what just came
 MIN_REORDER_S = 0.002
 MAX_REORDER_FACTOR = 16
 
@@ -48,6 +51,7 @@ class SendStream:
         "_exact",
         "_fresh",
         "_lost",
+        "_low_rtt",
         "_min_rtt",
         "_newest",
         "_newest_at",
@@ -79,6 +83,7 @@ class SendStream:
         self.rtt = 0.0  # smoothed, in seconds; 0: not known
         self._rtt_deviation = 0.0
         self._min_rtt = NEVER
+        self._low_rtt = NEVER  # the least, but slowly forgotten, for the way may change
         self._packets: dict[int, Sent] = {}
         self._resends: deque[int] = deque()
         self._newest_at = float("-inf")  # when the latest of what arrived had left
@@ -256,7 +261,7 @@ class SendStream:
             max(MIN_REORDER_S, min(self._min_rtt, known_rtt) / 4) * self._reorder_factor, known_rtt
         )
         left_before = self._newest_at - reorder
-        patience = known_rtt + max(4 * self._rtt_deviation, reorder)
+        patience = max(self._patience(1, LATE_S), reorder)
         for number, sent in named:
             # Without a proof by order it takes longer each time: who asks and asks gets no storm.
             if sent.sent_at < left_before or now - sent.sent_at > patience * sent.sends:
@@ -284,6 +289,10 @@ class SendStream:
     def learn_rtt(self, sample: float) -> None:
         """Takes a round trip in seconds.  RFC 6298, section 2."""
         self._min_rtt = min(self._min_rtt, sample)
+        if sample <= self._low_rtt:
+            self._low_rtt = sample
+        else:
+            self._low_rtt += (sample - self._low_rtt) / LOW_RTT_SAMPLES
         if not self.rtt:
             self.rtt, self._rtt_deviation = sample, sample / 2
             return
@@ -293,9 +302,19 @@ class SendStream:
     # What silence means
 
     def _probe_pause(self) -> float:
-        known_rtt = self.rtt or FIRST_RTT_S
-        pause = max(MIN_PROBE_S, 2 * known_rtt + 4 * self._rtt_deviation) * self._backoff
+        pause = max(MIN_PROBE_S, self._patience(2, LATE_S + STOCK_PAUSE_S)) * self._backoff
         return min(pause, MAX_PROBE_S)
+
+    def _patience(self, round_trips: int, late_s: float) -> float:
+        """Returns after which time an answer does not come any more.
+
+        Round trips as they were seen are no good measure alone: a stock peer that has nothing else
+        to say takes up to a second for its answer.
+        """
+        if not self.rtt:
+            return round_trips * FIRST_RTT_S
+        usual = round_trips * self.rtt + 4 * self._rtt_deviation
+        return min(usual, round_trips * self._low_rtt + late_s)
 
     def probe(self, now: float) -> None:
         """Sends the oldest packets again, for the peer is silent: it may not know of them.

@@ -20,6 +20,7 @@ from core.packets.net_crypto import MAX_DATA_SIZE
 RESEND_S = 1.0  # c-toxcore net_crypto.h: CRYPTO_SEND_PACKET_INTERVAL
 MAX_SENDS = 8  # c-toxcore net_crypto.h: MAX_NUM_SENDPACKET_TRIES
 KEEP_S = 3.5  # silence that the peer may hear: twice before its 8 s of UDP are over
+REQUEST_PAUSE_S = 0.01  # peers send requests 50 ms apart; a window's worth takes 2 ms to read
 CONFIRMS = 3  # how often a new session says each second that it is up
 KILL = b"\x02"  # c-toxcore net_crypto.h: PACKET_ID_KILL
 FIRST_LOSSLESS, LAST_LOSSLESS = 16, 191  # c-toxcore net_crypto.h: PACKET_ID_RANGE_*
@@ -113,6 +114,7 @@ class Session:
         "_drops",
         "_listener",
         "_ready",
+        "_requested_at",
         "_shared",
         "_starved",
         "_told_at",
@@ -192,6 +194,7 @@ class Session:
         self._told_start = 0  # of our packets: the listener knows that the peer has all before
         self._starved = False  # somebody asked for room since the last word of it
         self._told_at = -NEVER
+        self._requested_at = -NEVER
 
     # State
 
@@ -309,9 +312,12 @@ class Session:
 
     def _take_unnumbered(self, kind: int, number: int, data: bytes, fresh: bool, now: float) -> str:
         if kind == requests.REQUEST:
-            if fresh:
-                self.sending.request(data[1:], now)
             self.receiving.learn_end(number, now)
+            if now < self._requested_at + REQUEST_PAUSE_S:
+                return "crypto_request_early"
+            if fresh:
+                self._requested_at = now
+                self.sending.request(data[1:], now)
         elif FIRST_LOSSY <= kind <= LAST_LOSSY:
             self.receiving.learn_end(number, now)
             self._hand_up(now)

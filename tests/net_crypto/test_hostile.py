@@ -419,6 +419,7 @@ def test_s30_requests_for_everything_again_and_again_cause_no_storm(insider: Ins
     for _ in range(1000):
         insider.say(200, 0, b"\x01" + b"\x01" * 100)
         world.run_for(0.001)
+    assert bob.drops["crypto_request_early"] >= 850
     assert world.kinds[0x1B] <= 800  # in a second: no more than it would send on its own
 
 

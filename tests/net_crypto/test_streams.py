@@ -284,3 +284,20 @@ def test_by_relay_no_more_is_on_its_way_than_a_stock_peer_can_hold() -> None:
     for _ in range(40):
         pair.speak()
     assert pair.sending.in_flight > BY_RELAY
+
+
+def test_slow_answers_of_a_stock_peer_do_not_make_us_slow() -> None:
+    pair = Pair()
+    pair.sending.learn_rtt(0.005)
+    for _ in range(6):
+        pair.sending.learn_rtt(1.0)  # lone packets, answered by its timer of a second
+    pair.sending.queue(b"x")
+    pair.sending.pump(1.0)
+    assert pair.sending.probe_at <= 1.0 + 0.5
+    for _ in range(300):
+        pair.sending.learn_rtt(1.0)  # not its timer, but the way
+    pair.sending.acknowledge(1, 2.0)
+    pair.sending.feedback(2.0)
+    pair.sending.queue(b"x")
+    pair.sending.pump(2.0)
+    assert pair.sending.probe_at == 4.0
