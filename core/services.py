@@ -6,7 +6,7 @@ nothing while everything is on: handlers are exchanged, nobody asks about each p
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from core.endpoint import Endpoint
 
@@ -50,16 +50,15 @@ def refusing(service: str, drops: Counter[str]) -> Handler:
 
 def switch(
     handlers: list[Handler | None],
-    normal: Sequence[Handler | None],
+    normal: Mapping[int, Handler],
     off: Collection[str],
     drops: Counter[str],
 ) -> None:
-    """Gives kinds of services that are off to handlers that count, and all others `normal` ones.
-
-    Kinds that have no normal handler have none afterwards.
-    """
-    handlers[:] = normal
+    """Gives kinds of services that are off to handlers that count, and all others the `normal` one
+    of the kind. The table has the same kinds each time."""
+    for kind, handler in normal.items():
+        handlers[kind] = handler
     for service in off:
         for kind in KINDS.get(service, ()):
-            if normal[kind] is not None:
+            if kind in normal:
                 handlers[kind] = refusing(service, drops)

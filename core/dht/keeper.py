@@ -10,6 +10,7 @@ from core.dht.answers import KIND_NODES_RESPONSE, KIND_PING_RESPONSE
 from core.dht.asking import KIND_DATA_SEARCH_RESPONSE, Asker
 from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES
 from core.dht.changes import CloseChanges
+from core.dht.distance import BUCKET_SIZE
 from core.dht.joining import Joining
 from core.dht.lan import KIND_LAN_DISCOVERY, LAN_INTERVAL_S, LanBeacon
 from core.dht.lists import BAD_NODE_S, PING_INTERVAL_S, Client, CloseList
@@ -37,6 +38,7 @@ FAKE_SEARCHES = 2  # c-toxcore DHT.h: DHT_FAKE_FRIEND_NUMBER
 MAX_SEARCHES = 1024
 MAX_CHECKS_A_STEP = 32  # so that a full table that came back does not fill the pending requests
 CHECKS_AGAIN_S = 0.5
+PUNCH_REST_S = 10.0  # while all searched nodes answer us: c-toxcore looks every second, in vain
 MAX_SAVED = 2080  # c-toxcore DHT.c: MAX_SAVED_DHT_NODES
 
 # A restarted dht.0 asks the shards for their copies of the table before it tells them a new one.
@@ -69,8 +71,12 @@ class TableKeeper:
         snapshot: NodeSnapshot,
         keys: SharedKeys,
         listener: SearchListener | None = None,
+        far_size: int = BUCKET_SIZE,
+        early_s: float = 0.0,
     ) -> None:
+        """`early_s`: so long before its time a node is checked if another one's has come."""
         self._context = context
+        self._early_s = early_s
         self._out = context.out
         self._entropy = context.entropy
         self._own_key = bytes(context.keys.public)
@@ -80,7 +86,7 @@ class TableKeeper:
         self._publisher = Publisher(self._own_key, snapshot, context.out, version)
         self._dirty = self._publisher.dirty
         self.changes = CloseChanges(context.events)
-        self.close = CloseList(self._own_key, self._dirty, self.changes)
+        self.close = CloseList(self._own_key, self._dirty, self.changes, far_size)
         self._rounds = Rounds()
         self._to_ask = Nearest(self._own_key, CLOSE_TO_ASK)
         self._candidates = Nearest(self._own_key, MAX_CANDIDATES)
@@ -360,7 +366,7 @@ class TableKeeper:
                 if association.is_killed(now):
                     continue
                 alive += 1
-                if association.asked + PING_INTERVAL_S <= now and budget:
+                if association.asked + PING_INTERVAL_S - self._early_s <= now and budget:
                     budget -= 1
                     association.asked = now
                     self.asker.ask(association.endpoint, client.key, target, now)
@@ -373,7 +379,8 @@ class TableKeeper:
                 if row is not None and association.endpoint in (row.endpoint4, row.endpoint6):
                     self._dirty.add(client.key)
         if good:
-            if rounds.last + rounds.pause() <= now:
+            pause = rounds.pause()
+            if rounds.last + pause - (self._early_s if pause > STEP_S else 0.0) <= now:
                 # Drawn twice, the second time from those behind: nearer nodes are likelier.
                 pick = self._entropy.below(len(good))
                 if pick < len(good) - 1:
@@ -431,7 +438,11 @@ class TableKeeper:
     def _punch(self, now: float) -> None:
         if len(self.searches) > FAKE_SEARCHES:
             self.requests.punch(now)
-            self._timers.set(Timer.PUNCH, now + STEP_S)
+            found = all(
+                self.is_random(key) or self.address_of(key, now) is not None
+                for key in self.searches
+            )
+            self._timers.set(Timer.PUNCH, now + (PUNCH_REST_S if found else STEP_S))
 
     # Lookups that operators watch
 

@@ -19,6 +19,9 @@ from core.packets.nodes import NodeInfo
 from core.slots import SlotTable
 
 _SLOTS = {role: SlotTable.even(1) for role in ("dht", "onion")}
+FAR_SIZE = 2  # nodes of a bucket that is not near to our own key
+EARLY_S = 6.0  # how much earlier a node is checked than it has to be, together with others
+MOST_ANSWERS = 16  # kept ready-made: 3 KB; few ask an identity
 MOST_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
 
 
@@ -91,7 +94,7 @@ class LightDht:
         self._listener = listener
         self._entropy = entropy
         self._connected = False
-        self._module = DhtModule(self.context, listener)
+        self._module = DhtModule(self.context, listener, FAR_SIZE, MOST_ANSWERS, EARLY_S)
         self._out.modules["dht"] = self._module
         self.table = self._module.snapshot_of_table
         """The good nodes of our table."""

@@ -17,6 +17,8 @@ KILL_NODE_S = BAD_NODE_S + PING_INTERVAL_S  # c-toxcore DHT.c: KILL_NODE_TIMEOUT
 MAX_PREFIX_IN_LIST = 2  # of the 8 nodes of a bucket or of a search entry
 MAX_PREFIX_IN_TABLE = 12  # of the 1024 nodes of the close list
 
+NEAR_NODES = 8  # so many nearer nodes make a bucket a far one; ours
+
 NEVER = float("-inf")
 
 
@@ -138,12 +140,19 @@ class CloseList:
     """Up to 128 k-buckets of 8 nodes around our own key.
 
     `dirty` takes the keys of nodes that leave the list; `changes` is told of each that comes or
-    goes.
+    goes. With a `far_size` below 8 only the buckets nearest to us have 8 nodes, as deep down as it
+    takes to have 8 nearer ones, and all others so many: enough to be found and to find others by,
+    at a third of the memory and of the checks.
     """
 
     def __init__(
-        self, own_key: bytes, dirty: set[bytes], changes: CloseChanges | None = None
+        self,
+        own_key: bytes,
+        dirty: set[bytes],
+        changes: CloseChanges | None = None,
+        far_size: int = BUCKET_SIZE,
     ) -> None:
+        self._far_size = far_size
         self._dirty = dirty
         self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
@@ -218,10 +227,30 @@ class CloseList:
         number = number_of(key)
         if number == self._own:
             return False
-        bucket = self._buckets[bucket_of(self._own, number)]
-        if len(bucket) >= BUCKET_SIZE and not any(client.is_bad(now) for client in bucket):
+        place = bucket_of(self._own, number)
+        bucket = self._buckets[place]
+        if len(bucket) >= self._size_of(place) and not any(
+            client.is_bad(now) for client in bucket
+        ):
             return False
         return is_lan(endpoint) or self._prefix_has_room(bucket, prefix_of(endpoint), now)
+
+    def _size_of(self, place: int) -> int:
+        """Returns how many nodes a bucket may have."""
+        if self._far_size == BUCKET_SIZE:
+            return BUCKET_SIZE
+        not_nearer = sum(len(self._buckets[other]) for other in range(place + 1))
+        return self._far_size if len(self.by_key) - not_nearer >= NEAR_NODES else BUCKET_SIZE
+
+    def _thin_out(self, nearer_than: int, now: float) -> None:
+        """Lets go of nodes of buckets that have become far ones."""
+        for place in range(nearer_than):
+            bucket = self._buckets[place]
+            if len(bucket) <= self._far_size:
+                continue
+            for _ in range(len(bucket) - self._size_of(place)):
+                bad = (client for client in bucket if client.is_bad(now))
+                self.remove(next(bad, bucket[-1]))
 
     def _prefix_has_room(self, bucket: list[Client], prefix: bytes, now: float) -> bool:
         if self._prefixes[prefix] < MAX_PREFIX_IN_LIST:
@@ -263,7 +292,7 @@ class CloseList:
             return None
         place = bucket_of(self._own, number_of(key))
         bucket = self._buckets[place]
-        if len(bucket) >= BUCKET_SIZE:
+        if len(bucket) >= self._size_of(place):
             self.remove(next(client for client in bucket if client.is_bad(now)))
         elif bucket is _EMPTY:
             bucket = self._buckets[place] = []
@@ -273,6 +302,8 @@ class CloseList:
         self.by_key[key] = client
         self._link(endpoint, client)
         self._changes.came(key, endpoint, len(self.by_key))
+        if self._far_size < BUCKET_SIZE:
+            self._thin_out(place, now)
         return client
 
     def remove(self, client: Client) -> None:

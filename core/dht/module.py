@@ -7,9 +7,10 @@ from core import services
 from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
+from core.dht.distance import BUCKET_SIZE
 from core.dht.keeper import TableKeeper
 from core.dht.searches import SearchListener
-from core.dht.snapshot import NodeSnapshot
+from core.dht.snapshot import MOST_ANSWERS, NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import Candidate, Message, TableChange, TableFull, TableWanted
 from core.module import Context
@@ -22,26 +23,38 @@ Handler = Callable[[bytes, Endpoint, float], None]
 class DhtModule:
     """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
 
-    def __init__(self, context: Context, listener: SearchListener | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        listener: SearchListener | None = None,
+        far_size: int = BUCKET_SIZE,
+        most_answers: int = MOST_ANSWERS,
+        early_s: float = 0.0,
+    ) -> None:
+        """`listener` is an identity's, which keeps less in memory: `far_size` nodes in far buckets
+        of the table, and so many answers ready-made; `early_s`: see TableKeeper."""
         self._context = context
         self.out = context.out
         self._shard = context.shard
-        self.snapshot_of_table = NodeSnapshot(context.keys.public)
+        self.snapshot_of_table = NodeSnapshot(context.keys.public, most_answers)
         keys = context.key_cache()
         self._keys = keys
         self.answers = Answers(context, self.snapshot_of_table, keys)
         self.keeper: TableKeeper | None = None
         if context.shard == 0:
-            self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener)
+            self.keeper = TableKeeper(
+                context, self.snapshot_of_table, keys, listener, far_size, early_s
+            )
             self._view = DhtView(self.keeper, self.snapshot_of_table)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
-        self._all_handlers: list[Handler | None] = [None] * 256
-        self._all_handlers[KIND_PING_REQUEST] = self.answers.handle_ping
-        self._all_handlers[KIND_NODES_REQUEST] = self.answers.handle_nodes
+        self._all_handlers: dict[int, Handler] = {
+            KIND_PING_REQUEST: self.answers.handle_ping,
+            KIND_NODES_REQUEST: self.answers.handle_nodes,
+        }
         if self.keeper is not None:
             for kind in self.keeper.kinds:
                 self._all_handlers[kind] = self.keeper.handle_packet
-        self.handlers = list(self._all_handlers)
+        self.handlers: list[Handler | None] = [None] * 256
         """By the first byte: what takes the datagram. None: no kind of this shard."""
         self._switch()
 

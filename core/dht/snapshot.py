@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from core.dht.distance import (
-    BUCKET_COUNT,
     BUCKET_SIZE,
     KEY_BITS,
     LAST_BUCKET,
@@ -18,11 +17,13 @@ from core.messages import NodeRow, TableChange, TableFull
 MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 
 
-_MOST_ANSWERS = 4096
+MOST_ANSWERS = 4096
 """Answers kept in an index, forgotten all at once when there are more: 1.4 MB."""
 
-_EMPTY: list[int] = []
+_NONE: list[int] = []
 """What stands for every bucket without keys, of every index: never changed."""
+
+_NO_HEADS = bytes(256)
 
 Answer = tuple[int, bytes]
 """How many nodes, and their packed form, closest first."""
@@ -43,11 +44,20 @@ class KeyIndex:
     that costs time, and no memory.)
     """
 
-    __slots__ = ("_answers", "_buckets", "_count", "_filled", "_own", "packed")
+    __slots__ = (
+        "_answers",
+        "_buckets",
+        "_count",
+        "_filled",
+        "_most_answers",
+        "_own",
+        "packed",
+    )
 
-    def __init__(self, own: int) -> None:
+    def __init__(self, own: int, most_answers: int = MOST_ANSWERS) -> None:
         self._own = own
-        self._buckets: list[list[int]] = [_EMPTY] * BUCKET_COUNT
+        self._most_answers = most_answers
+        self._buckets: dict[int, list[int]] = {}  # those that are not empty
         self._filled: list[int] = []  # numbers of the buckets that are not empty, ascending
         self.packed: dict[int, bytes] = {}
         """The packed node of each key, as it stands in answers."""
@@ -63,7 +73,7 @@ class KeyIndex:
             return
         if known is None:
             bucket = bucket_of(self._own, number)
-            if not self._buckets[bucket]:
+            if bucket not in self._buckets:
                 self._filled = sorted([*self._filled, bucket])
                 self._buckets[bucket] = []
             self._buckets[bucket].append(number)
@@ -78,7 +88,7 @@ class KeyIndex:
         self._buckets[bucket].remove(number)
         if not self._buckets[bucket]:
             self._filled.remove(bucket)
-            self._buckets[bucket] = _EMPTY
+            del self._buckets[bucket]
         self._forget_answers()
 
     def answer(self, target: int) -> Answer:
@@ -94,7 +104,7 @@ class KeyIndex:
     def _new_answer(self, target: int, first: int) -> Answer:
         near = self.closest(target, MAX_SENT_NODES)
         answer = len(near), b"".join([self.packed[number] for number in near])
-        if self._count >= _MOST_ANSWERS:
+        if self._count >= self._most_answers:
             self._forget_answers()
         kept = self._answers.get(first)
         if kept is None:
@@ -112,7 +122,7 @@ class KeyIndex:
         key first in bit `first`: at least up to where any two keys part that may stand in it."""
         bucket = min(first, LAST_BUCKET)
         concerned = [bucket]
-        count = len(self._buckets[bucket])
+        count = len(self._buckets.get(bucket, _NONE))
         if count < MAX_SENT_NODES:
             deeper = [other for other in self._filled if other > bucket]
             if deeper:  # in which order they come depends on the bits of their numbers
@@ -124,7 +134,7 @@ class KeyIndex:
                     count += len(self._buckets[other])
         depth = max(concerned) + 1
         for other in concerned:
-            keys = sorted(self._buckets[other])
+            keys = sorted(self._buckets.get(other, _NONE))
             for low, high in pairwise(keys):
                 depth = max(depth, KEY_BITS - (low ^ high).bit_length() + 1)
         return depth
@@ -132,7 +142,7 @@ class KeyIndex:
     def closest(self, target: int, count: int) -> list[int]:
         """Returns up to `count` keys, the closest to `target` first."""
         first = KEY_BITS - (self._own ^ target).bit_length()
-        bucket = self._buckets[first if first < LAST_BUCKET else LAST_BUCKET]
+        bucket = self._buckets.get(first if first < LAST_BUCKET else LAST_BUCKET, _NONE)
         if len(bucket) >= count:
             return sorted(bucket, key=target.__xor__)[:count]
         return self._closest_of_many(target, count)
@@ -158,15 +168,15 @@ class KeyIndex:
         own = self._own >> KEY_BITS - 8
         heads = bytearray(256)
         for bucket in range(8):
-            if len(self._buckets[bucket]) >= BUCKET_SIZE:
+            if len(self._buckets.get(bucket, _NONE)) >= BUCKET_SIZE:
                 below = 7 - bucket  # bits of the byte that do not matter
                 start = (own >> below ^ 1) << below
                 heads[start : start + (1 << below)] = b"\x01" * (1 << below)
-        return bytes(heads)
+        return bytes(heads) if any(heads) else _NO_HEADS
 
     def in_bucket_of(self, number: int) -> int:
         """Returns how many keys share a key's bucket."""
-        return len(self._buckets[bucket_of(self._own, number)])
+        return len(self._buckets.get(bucket_of(self._own, number), _NONE))
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -179,20 +189,22 @@ class NodeSnapshot:
     answers. Addresses of local networks are given to requesters on local networks alone.
     """
 
-    __slots__ = ("_full_heads", "_indexes", "_own", "own_key", "rows", "version")
+    __slots__ = ("_full_heads", "_indexes", "_most_answers", "_own", "own_key", "rows", "version")
 
-    def __init__(self, own_key: bytes) -> None:
+    def __init__(self, own_key: bytes, most_answers: int = MOST_ANSWERS) -> None:
+        """`most_answers` are kept ready-made in each of four indexes."""
         self.own_key = own_key
+        self._most_answers = most_answers
         self._own = number_of(own_key)
         self.version: int | None = None
         """Version of the table this is a copy of; None before the first TableFull."""
         self.rows: dict[bytes, NodeRow] = {}
         self._indexes = self._empty_indexes()
-        self._full_heads = bytes(256)
+        self._full_heads = _NO_HEADS
 
-    def _empty_indexes(self) -> tuple[KeyIndex, KeyIndex, KeyIndex, KeyIndex]:
-        own = self._own
-        return KeyIndex(own), KeyIndex(own), KeyIndex(own), KeyIndex(own)
+    def _empty_indexes(self) -> tuple[KeyIndex, ...]:
+        own, most = self._own, self._most_answers
+        return tuple(KeyIndex(own, most) for _ in range(4))
 
     def handle_full(self, message: TableFull) -> None:
         """Replaces everything by a full table; a table of another identity is ignored."""

@@ -26,13 +26,15 @@ from core.relay_client import Dialer, Proxy, RelayPool
 from core.savedata.profile import Profile
 from core.wire import WireError
 
-MOST_KEYS = 4096
-"""Combined keys with nodes that are kept: some 500 KB if that many ever speak to us."""
+MOST_KEYS = 160
+"""Combined keys with nodes that are kept: 35 KB. Some 50 are nodes of the DHT, and each path of
+others that leads over us has another one; what is computed anew costs 31 us."""
 MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
 MOST_GROUPS = 64  # ours
 MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
 MOST_OWN_RELAYS = 2  # c-toxcore onion_client.c: send_dhtpk_announce, of the 4 nodes it names
 MOST_SAVED_RELAYS = 8  # c-toxcore Messenger.h: NUM_SAVED_TCP_RELAYS
+SWEEP_S = 60.0  # between two looks at what is too old of these
 ONION_FRIEND_REQUEST = 0x20  # WIRE.md W30
 
 _DHT_KINDS = (0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94)
@@ -137,16 +139,18 @@ class Engine:
         ]  # fmt: skip
         if options.udp:
             self._parts.append(self.dht)
-        self._handlers: list[Handler | None] = [None] * 256
+        self._handlers: dict[int, Handler] = {}
         self.serving: OnionModule | None = None
         """What this identity does for others as a node of the DHT, as every client does."""
         if options.udp and options.serves:
             self.serving = OnionModule(
-                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table
+                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table, SWEEP_S
             )
             self.dht.add_module("onion", self.serving)
             self._parts.append(self.serving)
-            self._handlers[:] = self.serving.handlers
+            for kind, served in enumerate(self.serving.handlers):
+                if served is not None:
+                    self._handlers[kind] = served
         for kinds, handler in (
             (_DHT_KINDS, self.dht.handle_packet),
             (_CRYPTO_KINDS, self.crypto.handle_udp),
@@ -202,7 +206,7 @@ class Engine:
                 else:
                     data[source] = [packet]
                 continue
-            handler = self._handlers[kind]
+            handler = self._handlers.get(kind)
             if handler is None:
                 drops["identity_kind"] += 1
                 continue

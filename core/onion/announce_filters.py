@@ -49,6 +49,7 @@ class OwnFilter:
     """
 
     __slots__ = (
+        "_alone",
         "_built",
         "_built_at",
         "_context",
@@ -78,6 +79,7 @@ class OwnFilter:
         self._built_at = 0.0
         self._next_telling = 0.0
         self._next_step = 0.0
+        self._alone = False  # when it last looked there were no other shards
 
     def add(self, key: bytes) -> None:
         """Takes a key that was stored and had not been before."""
@@ -105,7 +107,10 @@ class OwnFilter:
         self._context.out.tell_shard("onion", message.shard, whole)
 
     def next_timer(self) -> float:
-        """Returns when there is something to tell: at once if there are new keys."""
+        """Returns when there is something to tell: at once if there are new keys, and never of
+        itself where nobody else is (whether somebody has come is seen at the module's sweeps)."""
+        if self._alone:
+            return float("inf")
         if self._pending:
             return 0.0
         if self._new is not None and self._next_step < self._next_telling:
@@ -119,7 +124,8 @@ class OwnFilter:
             self._next_telling = now + TELL_INTERVAL_S
             if self._opened is None:
                 self._opened = now
-            if not _others(self._context):
+            self._alone = not _others(self._context)
+            if self._alone:
                 self._filter = self._new = None
                 self._pending.clear()
                 return

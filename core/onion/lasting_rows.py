@@ -72,8 +72,6 @@ class Rows:
         self.capacity = capacity
         self._free: list[int] = []
         self._used = 0
-        if memory is None:
-            self._words[_FORM_WORD] = form.name
 
     def find(self, after: float, until: float) -> tuple[list[Found], int]:
         """Begins anew: returns the rows whose time is later than `after`, in the order of their

@@ -52,8 +52,11 @@ class OnionModule:
         group_capacity: int = GROUP_CAPACITY,
         data_capacity: int = DATA_CAPACITY,
         nodes: NodeSnapshot | None = None,
+        sweep_s: float = SWEEP_INTERVAL_S,
     ) -> None:
-        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0."""
+        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0.
+        `sweep_s` is the time between two looks at what is too old, which nobody is given."""
+        self._sweep_s = sweep_s
         self.context = context
         self.out = context.out
         own = context.keys.public
@@ -87,7 +90,7 @@ class OnionModule:
         self._restored = {"announces": 0, "group_chats": 0, "data_entries": 0}
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
-        handlers: dict[int, Handler] = {
+        self._all_handlers: dict[int, Handler] = {
             0x80: self.hops.handle_request_0,
             0x81: self.hops.handle_request_1,
             0x82: self.hops.handle_request_2,
@@ -104,8 +107,7 @@ class OnionModule:
             0x95: self.data.handle_request,
             0x97: self.data.handle_request,
         }
-        self._all_handlers = [handlers.get(kind) for kind in range(256)]
-        self.handlers = list(self._all_handlers)
+        self.handlers: list[Handler | None] = [None] * 256
         """By the first byte: what takes the datagram. None: no kind of this module."""
         self._switch()
 
@@ -244,7 +246,7 @@ class OnionModule:
         self.announces.others.expire(now)
         if self.nodes.version is None:
             self._want_table(now)
-        self._next_sweep = now + (SWEEP_INTERVAL_S if swept < _SWEEP_LIMIT else 0.05)
+        self._next_sweep = now + (self._sweep_s if swept < _SWEEP_LIMIT else 0.05)
 
     def next_timer(self) -> float | None:
         """Returns when there is something to tell or to sweep: at once before the first time."""

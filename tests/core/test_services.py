@@ -31,10 +31,8 @@ def test_kinds_of_what_is_off_count_and_all_others_go_on() -> None:
     def take(packet: bytes, source: Endpoint, now: float) -> None:
         taken.append(packet[0])
 
-    normal: list[Handler | None] = [None] * 256
-    for kind in (0x80, 0x83, 0x93):
-        normal[kind] = take
-    handlers: list[Handler | None] = []
+    normal: dict[int, Handler] = dict.fromkeys((0x80, 0x83, 0x93), take)
+    handlers: list[Handler | None] = [None] * 256
     drops: Counter[str] = Counter()
     switch(handlers, normal, ("announce", "forward"), drops)
     for kind, handler in enumerate(handlers):
@@ -43,7 +41,7 @@ def test_kinds_of_what_is_off_count_and_all_others_go_on() -> None:
     assert taken == [0x80, 0x93]
     assert drops == {reason("announce"): 1}  # of kinds that are not handled here there is no count
     switch(handlers, normal, (), drops)
-    assert handlers == normal
+    assert handlers == [normal.get(kind) for kind in range(256)]
 
 
 @pytest.mark.parametrize("off", [("data",), ("forward",), ("data", "forward")])

@@ -89,7 +89,7 @@ def test_files_that_are_no_mailbox_are_refused(tmp_path: Path) -> None:
         Mailbox(path, SECRET)
     newer = tmp_path / "newer"
     box = Mailbox(newer, SECRET)
-    box._db.execute("PRAGMA user_version=2")
+    box._open_file().execute("PRAGMA user_version=2")
     box.close()
     with pytest.raises(MailboxError, match="another version of toxmesh"):
         Mailbox(newer, SECRET)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
@@ -17,6 +18,9 @@ from toxmesh.identity.udp import UdpPort
 AnyEvent = Event | IdentityConnected
 
 log = logging.getLogger("toxmesh.identity")
+
+_entropies: WeakKeyDictionary[asyncio.AbstractEventLoop, SystemEntropy] = WeakKeyDictionary()
+"""One source for all engines of a loop, for it keeps 8 KiB at hand; no two threads share one."""
 
 
 class EngineRunner:
@@ -38,9 +42,8 @@ class EngineRunner:
         self._closed = False
         self._udp: UdpPort | None = None
         now = loop.time()
-        self.engine = Engine(
-            profile, SystemEntropy(), self, now, time.time() - now, options
-        )
+        entropy = _entropies.setdefault(loop, SystemEntropy())
+        self.engine = Engine(profile, entropy, self, now, time.time() - now, options)
         self._dialer.listener = self
         if self.engine.options.udp:
             self._udp = UdpPort(loop, self._came, self.engine.drops, ports, hosts)

@@ -56,6 +56,10 @@ class Received(NamedTuple):
     """Unix seconds."""
 
 
+def _count(db: sqlite3.Connection, table: str) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
 class Mailbox:
     """The messages of one identity."""
 
@@ -63,35 +67,48 @@ class Mailbox:
         """Opens or makes the file; `secret` is the identity's. Raises MailboxError."""
         self._key = derive_key(secret.reveal(), "toxmesh messages")
         self._entropy = SystemEntropy()
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._outgoing = self._incoming = 0
+        if path is not None:
+            db = self._open_file()
+            self._outgoing, self._incoming = _count(db, "outgoing"), _count(db, "incoming")
+            if not self._outgoing and not self._incoming:
+                self.close()
+
+    def _open_file(self) -> sqlite3.Connection:
+        """Opens the file when there is something to read or write: an open one costs 100 KB of
+        memory, and most of many identities have nothing that waits. Raises MailboxError."""
+        if self._db is not None:
+            return self._db
+        path = self._path
         try:
             if path is not None:
                 path.touch(mode=0o600)
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db = db = sqlite3.connect(path or ":memory:", isolation_level=None)
+            db.execute("PRAGMA journal_mode=WAL")
             # A process that dies loses nothing so; power that fails may take the last messages.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            (form,) = self._db.execute("PRAGMA user_version").fetchone()
+            db.execute("PRAGMA synchronous=NORMAL")
+            (form,) = db.execute("PRAGMA user_version").fetchone()
             if form not in (0, _FORM):
                 raise MailboxError(
                     f"{path} was written by another version of toxmesh (form {form}, not {_FORM}); "
                     "run that version, or move the file away"
                 )
-            self._db.executescript(_TABLES)
-            self._db.execute(f"PRAGMA user_version={_FORM}")
-            self._outgoing = self._count("outgoing")
-            self._incoming = self._count("incoming")
+            db.executescript(_TABLES)
+            db.execute(f"PRAGMA user_version={_FORM}")
         except (OSError, sqlite3.Error) as error:
             raise MailboxError(
                 f"the messages in {path} cannot be opened: {error}; move the file away, or bring "
                 "back a copy of it"
             ) from None
-
-    def _count(self, table: str) -> int:
-        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return db
 
     def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
+        """Closes the file; it is opened again when it is needed."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
 
     def _seal(self, text: bytes) -> bytes:
         nonce = self._entropy.bytes(NONCE_SIZE)
@@ -112,17 +129,23 @@ class Mailbox:
         """Keeps a message until its receipt; returns its number. Raises MailboxFull."""
         if self._outgoing >= MOST_OUTGOING:
             raise MailboxFull(f"{MOST_OUTGOING:,} messages wait for their receipts")
-        number = self._db.execute(
-            "INSERT INTO outgoing (friend, kind, text) VALUES (?, ?, ?)",
-            (friend, kind, self._seal(text)),
-        ).lastrowid
+        number = (
+            self._open_file()
+            .execute(
+                "INSERT INTO outgoing (friend, kind, text) VALUES (?, ?, ?)",
+                (friend, kind, self._seal(text)),
+            )
+            .lastrowid
+        )
         assert number is not None
         self._outgoing += 1
         return number
 
     def waiting(self, friend: bytes, after: int, most: int) -> list[Outgoing]:
         """Returns the next messages for a friend behind the one with number `after`, in order."""
-        rows = self._db.execute(
+        if not self._outgoing:
+            return []
+        rows = self._open_file().execute(
             "SELECT id, kind, text FROM outgoing WHERE friend = ? AND id > ? ORDER BY id LIMIT ?",
             (friend, after, most),
         )
@@ -130,13 +153,17 @@ class Mailbox:
 
     def delivered(self, number: int) -> None:
         """Forgets a message that has its receipt."""
-        self._outgoing -= self._db.execute("DELETE FROM outgoing WHERE id = ?", (number,)).rowcount
+        self._outgoing -= (
+            self._open_file().execute("DELETE FROM outgoing WHERE id = ?", (number,)).rowcount
+        )
 
     def forget(self, friend: bytes) -> None:
         """Forgets all that was to be sent to somebody who is no friend any more."""
-        self._outgoing -= self._db.execute(
-            "DELETE FROM outgoing WHERE friend = ?", (friend,)
-        ).rowcount
+        if not self._outgoing:
+            return
+        self._outgoing -= (
+            self._open_file().execute("DELETE FROM outgoing WHERE friend = ?", (friend,)).rowcount
+        )
 
     # Received
 
@@ -144,17 +171,23 @@ class Mailbox:
         """Keeps a message until it was taken; returns its number. Raises MailboxFull."""
         if self._incoming >= MOST_INCOMING:
             raise MailboxFull(f"{MOST_INCOMING:,} messages wait to be taken")
-        number = self._db.execute(
-            "INSERT INTO incoming (friend, kind, text, received) VALUES (?, ?, ?, ?)",
-            (friend, kind, self._seal(text), received),
-        ).lastrowid
+        number = (
+            self._open_file()
+            .execute(
+                "INSERT INTO incoming (friend, kind, text, received) VALUES (?, ?, ?, ?)",
+                (friend, kind, self._seal(text), received),
+            )
+            .lastrowid
+        )
         assert number is not None
         self._incoming += 1
         return number
 
     def received(self) -> list[Received]:
         """Returns what nobody has taken, in order."""
-        rows = self._db.execute(
+        if not self._incoming:
+            return []
+        rows = self._open_file().execute(
             "SELECT id, friend, kind, text, received FROM incoming ORDER BY id"
         )
         return [
@@ -164,4 +197,6 @@ class Mailbox:
 
     def taken(self, number: int) -> None:
         """Forgets a message that was taken."""
-        self._incoming -= self._db.execute("DELETE FROM incoming WHERE id = ?", (number,)).rowcount
+        self._incoming -= (
+            self._open_file().execute("DELETE FROM incoming WHERE id = ?", (number,)).rowcount
+        )
