@@ -116,6 +116,30 @@ def test_nodes_for_paths_and_for_friends(town: Town) -> None:
     assert {node.key for node in path_nodes} <= {node.key for node in alice.dht.nodes_to_save()}
 
 
+def test_it_seldom_wakes_when_all_is_found(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of thousands on a host: nodes are checked several at a time, though none too late, and
+    nobody looks each second whether a hole is to be punched."""
+    world, _, alice, bob = town
+    alice.dht.search(bob.key, world.now)
+    alice.host.plan()
+    assert world.run_until(lambda: alice.found, limit=30)
+    world.run_for(60)
+    wakes: list[float] = []
+    run = LightDht.handle_timer
+
+    def noting(self: LightDht, now: float) -> None:
+        if self is alice.dht:
+            wakes.append(now)
+        run(self, now)
+
+    monkeypatch.setattr(LightDht, "handle_timer", noting)
+    alice.found.clear()
+    world.run_for(120)
+    assert len(wakes) < 60
+    assert alice.dht.address_of(bob.key, world.now) is not None
+    assert len(alice.found) >= 2
+
+
 def test_it_notices_that_the_network_is_gone_and_comes_back(town: Town) -> None:
     world, nodes, alice, bob = town
     bob.host.leave()

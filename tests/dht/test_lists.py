@@ -44,6 +44,27 @@ def test_a_bucket_takes_eight_good_nodes_and_no_ninth() -> None:
     assert close.has_room(key_at(OWN, 4, 8), public(8), 1.0)
 
 
+def test_a_small_list_has_eight_in_near_buckets_and_two_in_far_ones() -> None:
+    gone: set[bytes] = set()
+    close = CloseList(OWN, gone, far_size=2)
+    for number in range(8):
+        assert close.add(key_at(OWN, 0, number), public(number), 0.0) is not None
+    for number in range(7):
+        assert close.add(key_at(OWN, 5, number), public(8 + number), 0.0) is not None
+    assert close.bucket_sizes(0.0) == {0: 8, 5: 7}
+    assert not gone
+    # the eighth that is nearer makes the first bucket a far one; a bad node of it goes first
+    bad = close.by_key[key_at(OWN, 0, 3)]
+    bad.place(public(3), -BAD_NODE_S)
+    assert close.add(key_at(OWN, 9, 0), public(20), 0.0) is not None
+    assert close.bucket_sizes(0.0) == {0: 2, 5: 7, 9: 1}
+    assert len(gone) == 6
+    assert bad.key in gone
+    assert not close.has_room(key_at(OWN, 0, 9), public(30), 0.0)
+    assert close.has_room(key_at(OWN, 1, 9), public(30), 0.0)
+    assert close.has_room(key_at(OWN, 5, 7), public(30), 0.0)
+
+
 def test_our_own_key_has_no_place() -> None:
     close, _ = close_list()
     assert close.add(OWN, public(1), 0.0) is None

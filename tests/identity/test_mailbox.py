@@ -34,6 +34,25 @@ def test_messages_wait_in_order_for_each_friend_until_they_are_delivered(tmp_pat
     assert box.put(ALICE, 0, b"4") > numbers[2]  # no number comes twice
 
 
+def test_the_file_is_open_only_where_something_waits(tmp_path: Path) -> None:
+    path = tmp_path / "x.messages"
+    idle, kept = Mailbox(path, SECRET), Mailbox(None, SECRET)
+    log = path.with_name(path.name + "-wal")  # SQLite's, while a file is open
+    assert path.exists() and not log.exists()
+    assert idle.waiting(ALICE, 0, 10) == [] == kept.waiting(ALICE, 0, 10)
+    assert idle.received() == []
+    idle.forget(ALICE)
+    assert not log.exists()
+    number = idle.put(ALICE, 0, b"1")
+    assert log.exists()
+    idle.close()
+    assert not log.exists()
+    idle = Mailbox(path, SECRET)
+    assert log.exists()
+    assert idle.waiting(ALICE, 0, 10) == [Outgoing(number, 0, b"1")]
+    assert kept.put(ALICE, 0, b"2") == kept.waiting(ALICE, 0, 10)[0].id
+
+
 def test_received_ones_wait_until_they_are_taken(tmp_path: Path) -> None:
     box = Mailbox(tmp_path / "x.messages", SECRET)
     first = box.receive(ALICE, 1, b"one", 123.5)
