@@ -38,7 +38,8 @@ def test_the_file_is_open_only_where_something_waits(tmp_path: Path) -> None:
     path = tmp_path / "x.messages"
     idle, kept = Mailbox(path, SECRET), Mailbox(None, SECRET)
     log = path.with_name(path.name + "-wal")  # SQLite's, while a file is open
-    assert path.exists() and not log.exists()
+    assert path.exists()
+    assert not log.exists()
     assert idle.waiting(ALICE, 0, 10) == [] == kept.waiting(ALICE, 0, 10)
     assert idle.received() == []
     idle.forget(ALICE)
