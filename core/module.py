@@ -65,6 +65,7 @@ class Context:
     events: Events = field(default_factory=Events)  # what operators may follow
     lasting: Callable[[int], mmap.mmap] | None = None  # gives so many bytes that outlive the worker
     shared_keys: SharedKeys | None = None  # the worker's one cache for `keys`; None: make one
+    light: bool = False  # one of thousands in a process: short lists and caches, few wakes
 
     def key_cache(self) -> SharedKeys:
         """Returns the worker's one cache of combined keys, making it at the first call."""

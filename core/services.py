@@ -49,16 +49,15 @@ def refusing(service: str, drops: Counter[str]) -> Handler:
 
 
 def switch(
-    handlers: list[Handler | None],
-    normal: Mapping[int, Handler],
-    off: Collection[str],
-    drops: Counter[str],
-) -> None:
-    """Gives kinds of services that are off to handlers that count, and all others the `normal` one
-    of the kind. The table has the same kinds each time."""
-    for kind, handler in normal.items():
-        handlers[kind] = handler
+    normal: Mapping[int, Handler], off: Collection[str], drops: Counter[str]
+) -> Mapping[int, Handler]:
+    """Returns the `normal` handlers by kind, but for kinds of services that are off those that
+    count."""
+    if not off:
+        return normal
+    handlers = dict(normal)
     for service in off:
         for kind in KINDS.get(service, ()):
             if kind in normal:
                 handlers[kind] = refusing(service, drops)
+    return handlers

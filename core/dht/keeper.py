@@ -38,6 +38,8 @@ FAKE_SEARCHES = 2  # c-toxcore DHT.h: DHT_FAKE_FRIEND_NUMBER
 MAX_SEARCHES = 1024
 MAX_CHECKS_A_STEP = 32  # so that a full table that came back does not fill the pending requests
 CHECKS_AGAIN_S = 0.5
+FAR_SIZE = 2  # places of a bucket that is not near to our own key, in a light node
+EARLY_S = 6.0  # so long before its time a light node checks a node if another one's has come
 PUNCH_REST_S = 10.0  # while all searched nodes answer us: c-toxcore looks every second, in vain
 MAX_SAVED = 2080  # c-toxcore DHT.c: MAX_SAVED_DHT_NODES
 
@@ -71,12 +73,10 @@ class TableKeeper:
         snapshot: NodeSnapshot,
         keys: SharedKeys,
         listener: SearchListener | None = None,
-        far_size: int = BUCKET_SIZE,
-        early_s: float = 0.0,
     ) -> None:
-        """`early_s`: so long before its time a node is checked if another one's has come."""
         self._context = context
-        self._early_s = early_s
+        self._early_s = EARLY_S if context.light else 0.0
+        far_size = FAR_SIZE if context.light else BUCKET_SIZE
         self._out = context.out
         self._entropy = context.entropy
         self._own_key = bytes(context.keys.public)

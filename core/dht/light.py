@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from core.asking import Events
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.dht.module import DhtModule
 from core.dht.searches import SearchListener
@@ -19,9 +20,7 @@ from core.packets.nodes import NodeInfo
 from core.slots import SlotTable
 
 _SLOTS = {role: SlotTable.even(1) for role in ("dht", "onion")}
-FAR_SIZE = 2  # nodes of a bucket that is not near to our own key
-EARLY_S = 6.0  # how much earlier a node is checked than it has to be, together with others
-MOST_ANSWERS = 16  # kept ready-made: 3 KB; few ask an identity
+_NOBODY_FOLLOWS = Events()
 MOST_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
 
 
@@ -89,12 +88,14 @@ class LightDht:
             started=now,
             slots=_SLOTS,
             shared_keys=shared,
+            events=_NOBODY_FOLLOWS,
+            light=True,
         )
         """For other modules of this node."""
         self._listener = listener
         self._entropy = entropy
         self._connected = False
-        self._module = DhtModule(self.context, listener, FAR_SIZE, MOST_ANSWERS, EARLY_S)
+        self._module = DhtModule(self.context, listener)
         self._out.modules["dht"] = self._module
         self.table = self._module.snapshot_of_table
         """The good nodes of our table."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from core.asking import Events
 from core.dht.changes import CloseChanges
-from core.dht.distance import BUCKET_COUNT, BUCKET_SIZE, bucket_of, number_of
+from core.dht.distance import BUCKET_SIZE, bucket_of, number_of
 from core.endpoint import Endpoint, is_ipv4, is_lan, prefix_of
 
 PING_INTERVAL_S = 60.0  # c-toxcore DHT.h: PING_INTERVAL
@@ -156,7 +156,7 @@ class CloseList:
         self._dirty = dirty
         self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
-        self._buckets: list[list[Client]] = [_EMPTY] * BUCKET_COUNT
+        self._buckets: dict[int, list[Client]] = {}  # that have any nodes
         self._by_endpoint: dict[Endpoint, Client] = {}
         self._prefixes: Counter[bytes] = Counter()
         self.by_key: dict[bytes, Client] = {}
@@ -166,15 +166,14 @@ class CloseList:
 
     def __iter__(self) -> Iterator[Client]:
         """Yields all nodes, the buckets farthest from us first."""
-        for bucket in self._buckets:
-            yield from bucket
+        for place in sorted(self._buckets):
+            yield from self._buckets[place]
 
     def bucket_sizes(self, now: float) -> dict[int, int]:
         """Returns how many good nodes each bucket has that has any."""
         sizes = {
             number: sum(not client.is_bad(now) for client in bucket)
-            for number, bucket in enumerate(self._buckets)
-            if bucket
+            for number, bucket in sorted(self._buckets.items())
         }
         return {number: size for number, size in sizes.items() if size}
 
@@ -228,7 +227,7 @@ class CloseList:
         if number == self._own:
             return False
         place = bucket_of(self._own, number)
-        bucket = self._buckets[place]
+        bucket = self._buckets.get(place, _EMPTY)
         if len(bucket) >= self._size_of(place) and not any(
             client.is_bad(now) for client in bucket
         ):
@@ -239,14 +238,13 @@ class CloseList:
         """Returns how many nodes a bucket may have."""
         if self._far_size == BUCKET_SIZE:
             return BUCKET_SIZE
-        not_nearer = sum(len(self._buckets[other]) for other in range(place + 1))
-        return self._far_size if len(self.by_key) - not_nearer >= NEAR_NODES else BUCKET_SIZE
+        nearer = sum(len(bucket) for other, bucket in self._buckets.items() if other > place)
+        return self._far_size if nearer >= NEAR_NODES else BUCKET_SIZE
 
     def _thin_out(self, nearer_than: int, now: float) -> None:
         """Lets go of nodes of buckets that have become far ones."""
-        for place in range(nearer_than):
-            bucket = self._buckets[place]
-            if len(bucket) <= self._far_size:
+        for place, bucket in list(self._buckets.items()):
+            if place >= nearer_than or len(bucket) <= self._far_size:
                 continue
             for _ in range(len(bucket) - self._size_of(place)):
                 bad = (client for client in bucket if client.is_bad(now))
@@ -291,11 +289,10 @@ class CloseList:
         if not self.has_room(key, endpoint, now):
             return None
         place = bucket_of(self._own, number_of(key))
-        bucket = self._buckets[place]
+        bucket = self._buckets.get(place, _EMPTY)
         if len(bucket) >= self._size_of(place):
             self.remove(next(client for client in bucket if client.is_bad(now)))
-        elif bucket is _EMPTY:
-            bucket = self._buckets[place] = []
+        bucket = self._buckets.setdefault(place, [])
         client = Client(key)
         client.place(endpoint, now)
         bucket.append(client)
@@ -312,7 +309,11 @@ class CloseList:
             return
         del self.by_key[client.key]
         self._dirty.add(client.key)
-        self._buckets[bucket_of(self._own, client.number)].remove(client)
+        place = bucket_of(self._own, client.number)
+        bucket = self._buckets[place]
+        bucket.remove(client)
+        if not bucket:
+            del self._buckets[place]
         for association in client.associations():
             self._unlink(association.endpoint, client)
         endpoint = next((each.endpoint for each in client.associations()), None)

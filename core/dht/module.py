@@ -7,10 +7,9 @@ from core import services
 from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
-from core.dht.distance import BUCKET_SIZE
 from core.dht.keeper import TableKeeper
 from core.dht.searches import SearchListener
-from core.dht.snapshot import MOST_ANSWERS, NodeSnapshot
+from core.dht.snapshot import FEW_ANSWERS, MOST_ANSWERS, NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import Candidate, Message, TableChange, TableFull, TableWanted
 from core.module import Context
@@ -23,29 +22,19 @@ Handler = Callable[[bytes, Endpoint, float], None]
 class DhtModule:
     """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
 
-    def __init__(
-        self,
-        context: Context,
-        listener: SearchListener | None = None,
-        far_size: int = BUCKET_SIZE,
-        most_answers: int = MOST_ANSWERS,
-        early_s: float = 0.0,
-    ) -> None:
-        """`listener` is an identity's, which keeps less in memory: `far_size` nodes in far buckets
-        of the table, and so many answers ready-made; `early_s`: see TableKeeper."""
+    def __init__(self, context: Context, listener: SearchListener | None = None) -> None:
         self._context = context
         self.out = context.out
         self._shard = context.shard
-        self.snapshot_of_table = NodeSnapshot(context.keys.public, most_answers)
+        self.snapshot_of_table = NodeSnapshot(
+            context.keys.public, FEW_ANSWERS if context.light else MOST_ANSWERS
+        )
         keys = context.key_cache()
         self._keys = keys
         self.answers = Answers(context, self.snapshot_of_table, keys)
         self.keeper: TableKeeper | None = None
         if context.shard == 0:
-            self.keeper = TableKeeper(
-                context, self.snapshot_of_table, keys, listener, far_size, early_s
-            )
-            self._view = DhtView(self.keeper, self.snapshot_of_table)
+            self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
         self._all_handlers: dict[int, Handler] = {
             KIND_PING_REQUEST: self.answers.handle_ping,
@@ -54,18 +43,22 @@ class DhtModule:
         if self.keeper is not None:
             for kind in self.keeper.kinds:
                 self._all_handlers[kind] = self.keeper.handle_packet
-        self.handlers: list[Handler | None] = [None] * 256
-        """By the first byte: what takes the datagram. None: no kind of this shard."""
         self._switch()
+
+    @property
+    def handlers(self) -> list[Handler | None]:
+        """By the first byte: what takes the datagram. None: no kind of this shard."""
+        return [self._handlers.get(kind) for kind in range(256)]
 
     def _switch(self) -> None:
         """Follows which services are off, and is silent while the node is drained: who does not
         answer is named to nobody."""
         options = self._context.options
-        services.switch(self.handlers, self._all_handlers, options.services_off, self.out.drops)
+        every = self._all_handlers
         if options.draining:
-            self.handlers[KIND_PING_REQUEST] = self._stay_silent
-            self.handlers[KIND_NODES_REQUEST] = self._stay_silent
+            silent = dict.fromkeys((KIND_PING_REQUEST, KIND_NODES_REQUEST), self._stay_silent)
+            every = {**every, **silent}
+        self._handlers = services.switch(every, options.services_off, self.out.drops)
 
     def _stay_silent(self, packet: bytes, source: Endpoint, now: float) -> None:
         self.out.drops["draining:dht"] += 1
@@ -78,7 +71,7 @@ class DhtModule:
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of kind 00 or 02, or on shard 0 any of the DHT's kinds."""
-        handler = self.handlers[packet[0]] if packet else None
+        handler = self._handlers.get(packet[0]) if packet else None
         if handler is not None:
             handler(packet, source, now)
         elif self.keeper is not None:
@@ -125,7 +118,7 @@ class DhtModule:
         """Answers an operator's question about the table. Raises CannotAnswer."""
         if self.keeper is None:
             raise CannotAnswer(NOT_FOUND, f"dht.{self._shard} has no table; ask dht.0")
-        return self._view.ask(what, args, now)
+        return DhtView(self.keeper, self.snapshot_of_table).ask(what, args, now)
 
     def nodes_to_save(self) -> tuple[tuple[bytes, bytes], ...]:
         """Returns nodes (endpoint, key) to come back with after a stop; none on other shards."""
@@ -142,5 +135,5 @@ class DhtModule:
             "shared_keys": len(self._keys),
         }
         if self.keeper is not None:
-            state["table"] = self._view.summary()
+            state["table"] = DhtView(self.keeper, self.snapshot_of_table).summary()
         return state

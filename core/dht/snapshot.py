@@ -20,6 +20,9 @@ MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 MOST_ANSWERS = 4096
 """Answers kept in an index, forgotten all at once when there are more: 1.4 MB."""
 
+FEW_ANSWERS = 16
+"""The same in a light node, which few ask: 3 KB."""
+
 _NONE: list[int] = []
 """What stands for every bucket without keys, of every index: never changed."""
 

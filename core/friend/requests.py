@@ -3,7 +3,7 @@
 A request comes by the onion, or inside a session that conference peers have already.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -64,7 +64,7 @@ class FriendRequests:
         self._is_friend, self._requested = is_friend, requested
         self._ways = ways
         self._drops = drops
-        self._seen: deque[PublicKey] = deque(maxlen=REMEMBERED)
+        self._seen: list[PublicKey] = []  # oldest first
         self._pending: dict[PublicKey, _Pending] = {}
         self._timers: Timers[PublicKey] = Timers()
 
@@ -104,6 +104,7 @@ class FriendRequests:
         elif real_key == self._own_key or self._is_friend(real_key):
             self._drops["friend_request_known"] += 1
         else:
+            del self._seen[: len(self._seen) + 1 - REMEMBERED]
             self._seen.append(real_key)
             self._requested(real_key, text, now)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ParamSpec, Protocol
 
+from core import services
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.dht.light import LightDht
 from core.dht.requests import INNER_DHT_KEY
@@ -23,24 +24,29 @@ from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from core.relay_client import Dialer, Proxy, RelayPool
+from core.relay_client.choosing import STANDING
 from core.savedata.profile import Profile
 from core.wire import WireError
 
-MOST_KEYS = 160
-"""Combined keys with nodes that are kept: 35 KB. Some 50 are nodes of the DHT, and each path of
+MOST_KEYS = 96
+"""Combined keys with nodes that are kept: 20 KB. Some 50 are nodes of the DHT, and each path of
 others that leads over us has another one; what is computed anew costs 31 us."""
 MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
 MOST_GROUPS = 64  # ours
 MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
 MOST_OWN_RELAYS = 2  # c-toxcore onion_client.c: send_dhtpk_announce, of the 4 nodes it names
 MOST_SAVED_RELAYS = 8  # c-toxcore Messenger.h: NUM_SAVED_TCP_RELAYS
-SWEEP_S = 60.0  # between two looks at what is too old of these
 ONION_FRIEND_REQUEST = 0x20  # WIRE.md W30
 
-_DHT_KINDS = (0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94)
-_CRYPTO_KINDS = (0x18, 0x19, 0x1A)
+_DHT_KINDS = frozenset((0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94))
+_CRYPTO_KINDS = frozenset((0x18, 0x19, 0x1A))
 _CRYPTO_DATA = 0x1B
-_ONION_KINDS = (0x84, 0x86, 0x88)
+_ONION_KINDS = frozenset((0x84, 0x86, 0x88))
+_SERVED_KINDS = frozenset(
+    kind
+    for name in (services.ONION, services.ANNOUNCE, services.DATA, services.FORWARD)
+    for kind in services.KINDS[name]
+)
 
 Handler = Callable[[bytes, Endpoint, float], None]
 P = ParamSpec("P")
@@ -80,6 +86,8 @@ class EngineOptions:
     serves: bool = True
     """Whether it is a whole node: a hop of others' onion paths that keeps their announcements, as
     they expect of everybody whom they know by the DHT."""
+    standing_relays: int = STANDING
+    """Relays that are connected though nobody needs them, so that others find us there."""
     proxy: Proxy | None = None
     """Through which relays are reached; no datagram is sent then, for it would go around it."""
 
@@ -114,7 +122,10 @@ class Engine:
         self.dht = LightDht(
             dht_keys, shared, entropy, self, self, self.drops, self._node_options(profile), now
         )
-        self.relays = RelayPool(dht_keys, entropy, host, self, self.drops, now, options.proxy)
+        proxy, standing = options.proxy, options.standing_relays
+        self.relays = RelayPool(
+            dht_keys, entropy, host, self, self.drops, now, proxy, standing
+        )
         self.onion = OnionClient(
             profile.keys, dht_keys, entropy, self, self, self.drops, now, unix_offset
         )
@@ -139,25 +150,14 @@ class Engine:
         ]  # fmt: skip
         if options.udp:
             self._parts.append(self.dht)
-        self._handlers: dict[int, Handler] = {}
         self.serving: OnionModule | None = None
         """What this identity does for others as a node of the DHT, as every client does."""
         if options.udp and options.serves:
             self.serving = OnionModule(
-                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table, SWEEP_S
+                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table
             )
             self.dht.add_module("onion", self.serving)
             self._parts.append(self.serving)
-            for kind, served in enumerate(self.serving.handlers):
-                if served is not None:
-                    self._handlers[kind] = served
-        for kinds, handler in (
-            (_DHT_KINDS, self.dht.handle_packet),
-            (_CRYPTO_KINDS, self.crypto.handle_udp),
-            (_ONION_KINDS, self.onion.handle_packet),
-        ):
-            for kind in kinds:
-                self._handlers[kind] = handler
         self.relays.keep_for_onion(not options.udp, now)
         self.bootstrap((*options.bootstrap, *profile.relays, *profile.path_nodes), now)
 
@@ -206,7 +206,7 @@ class Engine:
                 else:
                     data[source] = [packet]
                 continue
-            handler = self._handlers.get(kind)
+            handler = self._handler_of(kind)
             if handler is None:
                 drops["identity_kind"] += 1
                 continue
@@ -218,6 +218,17 @@ class Engine:
                 drops[error.reason] += 1
         for source, together in data.items():
             self.crypto.handle_data(together, source, now)
+
+    def _handler_of(self, kind: int) -> Handler | None:
+        if kind in _CRYPTO_KINDS:
+            return self.crypto.handle_udp
+        if kind in _DHT_KINDS:
+            return self.dht.handle_packet
+        if kind in _ONION_KINDS:
+            return self.onion.handle_packet
+        if self.serving is not None and kind in _SERVED_KINDS:
+            return self.serving.handle_packet
+        return None
 
     def handle_relay_bytes(self, line: int, data: bytes, now: float) -> None:
         """Takes bytes of a relay connection."""

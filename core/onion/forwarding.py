@@ -11,7 +11,7 @@ from core.endpoint import Endpoint, pack_compact, unpack_compact
 from core.messages import RelayDeliver
 from core.module import Context
 from core.onion.data_announce import REQUESTS, DataAnnounces
-from core.onion.targets import Targets
+from core.onion.targets import targets_of
 from core.onion.timed_auth import TAG_SIZE, TimedAuth
 from core.wire import WireError
 
@@ -51,7 +51,7 @@ class Forwarding:
         self._out = context.out
         self._nodes = nodes
         self._data = data
-        self._targets = Targets(context.options, context.out.drops)
+        self._targets = targets_of(context)
         self._tags = TimedAuth(context.master, "forwarding sendback", SENDBACK_WINDOW_S)
         self.takes_data = True
         """Whether requests for data announcements that were forwarded to us are answered."""

@@ -10,7 +10,7 @@ from core.endpoint import FAMILY_UDP4, FAMILY_UDP6, Endpoint, pack_ip_port, unpa
 from core.messages import RelayDeliver
 from core.module import Context
 from core.onion.return_keys import ReturnKeys
-from core.onion.targets import Targets, pack_relay_client, unpack_relay_client
+from core.onion.targets import pack_relay_client, targets_of, unpack_relay_client
 
 MAX_PACKET = 1400  # c-toxcore onion.h: ONION_MAX_PACKET_SIZE
 RETURN_1 = 59  # c-toxcore onion.h: ONION_RETURN_1; nonce 24, MAC 16, address 19
@@ -49,7 +49,7 @@ class OnionHops:
         self.returns = ReturnKeys(context.master)
         self._entropy = context.entropy
         self._out = context.out
-        self._targets = Targets(context.options, context.out.drops)
+        self._targets = targets_of(context)
 
     def _refuse(self, reason: str) -> None:
         self._out.drops[reason] += 1

@@ -36,6 +36,7 @@ from core.slots import SlotTable
 from core.wire import WireError
 
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
+LIGHT_SWEEP_S = 60.0  # what is too old is given to nobody anyhow
 _SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
 _TABLE_PATIENCE_S = 1.0  # between two requests for the node table
 
@@ -52,11 +53,9 @@ class OnionModule:
         group_capacity: int = GROUP_CAPACITY,
         data_capacity: int = DATA_CAPACITY,
         nodes: NodeSnapshot | None = None,
-        sweep_s: float = SWEEP_INTERVAL_S,
     ) -> None:
-        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0.
-        `sweep_s` is the time between two looks at what is too old, which nobody is given."""
-        self._sweep_s = sweep_s
+        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0."""
+        self._sweep_s = LIGHT_SWEEP_S if context.light else SWEEP_INTERVAL_S
         self.context = context
         self.out = context.out
         own = context.keys.public
@@ -84,7 +83,6 @@ class OnionModule:
             context, self.shared, self.nodes, DataStore(own, data_capacity, rows[2])
         )
         self.forwarding = Forwarding(context, self.nodes, self.data)
-        self._view = OnionView(self, context)
         self._began = lasting is None
         self._table: SlotTable | None = None  # as it was announced last
         self._restored = {"announces": 0, "group_chats": 0, "data_entries": 0}
@@ -107,16 +105,19 @@ class OnionModule:
             0x95: self.data.handle_request,
             0x97: self.data.handle_request,
         }
-        self.handlers: list[Handler | None] = [None] * 256
-        """By the first byte: what takes the datagram. None: no kind of this module."""
         self._switch()
+
+    @property
+    def handlers(self) -> list[Handler | None]:
+        """By the first byte: what takes the datagram. None: no kind of this module."""
+        return [self._handlers.get(kind) for kind in range(256)]
 
     def _switch(self) -> None:
         """Follows which services are off, and whether new keys are stored."""
         off = self.context.options.services_off
         self.announces.entries.closed = self.context.options.draining
         self.data.store.closed = self.context.options.draining
-        services.switch(self.handlers, self._all_handlers, off, self.out.drops)
+        self._handlers = services.switch(self._all_handlers, off, self.out.drops)
         self.forwarding.takes_data = services.DATA not in off
 
     def handle_options(self, now: float) -> None:
@@ -140,7 +141,7 @@ class OnionModule:
         """
         if not packet:
             raise WireError("onion", "no bytes")
-        handler = self.handlers[packet[0]]
+        handler = self._handlers.get(packet[0])
         if handler is None:
             raise ProtocolViolation("onion_kind")
         handler(packet, source, now)
@@ -256,7 +257,7 @@ class OnionModule:
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
         """Answers an operator's question about this shard. Raises CannotAnswer."""
-        return self._view.ask(what, args, now)
+        return OnionView(self, self.context).ask(what, args, now)
 
     def snapshot(self) -> dict[str, int]:
         """Returns the sizes of what this shard keeps, for `ops`."""

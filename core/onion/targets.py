@@ -3,10 +3,11 @@
 from collections import Counter
 
 from core.endpoint import FAMILY_TCP_CLIENT, Endpoint, ip_of, is_lan, unpack_ip_port
-from core.module import NodeOptions
+from core.module import Context, NodeOptions
 
 _HEAD4_SIZE = 16
-_REMEMBERED = 4096  # targets; forgotten all at once when there are more: 1 MB
+REMEMBERED = 4096  # targets; forgotten all at once when there are more: 1 MB
+FEW_REMEMBERED = 16  # in a light node
 
 
 def is_private(endpoint: Endpoint) -> bool:
@@ -28,9 +29,12 @@ class Targets:
     are remembered, with whether they are private ones.
     """
 
-    __slots__ = ("_broadcast", "_drops", "_good", "_ipv4", "_ipv6")
+    __slots__ = ("_broadcast", "_drops", "_good", "_ipv4", "_ipv6", "_remembered")
 
-    def __init__(self, options: NodeOptions, drops: Counter[str]) -> None:
+    def __init__(
+        self, options: NodeOptions, drops: Counter[str], remembered: int = REMEMBERED
+    ) -> None:
+        self._remembered = remembered
         self._ipv4 = options.has_ipv4 and options.udp_port != 0
         self._ipv6 = options.has_ipv6 and options.udp_port != 0
         self._broadcast = frozenset(ip_of(endpoint) for endpoint in options.lan_targets)
@@ -79,10 +83,16 @@ class Targets:
         if target is None or reason is not None:
             self._drops[reason or "target_family"] += 1
             return None
-        if len(self._good) >= _REMEMBERED:
+        if len(self._good) >= self._remembered:
             self._good.clear()
         good = self._good[packed] = target, is_private(target)
         return good
+
+
+def targets_of(context: Context) -> Targets:
+    """Makes the rules of a node."""
+    most = FEW_REMEMBERED if context.light else REMEMBERED
+    return Targets(context.options, context.out.drops, most)
 
 
 def pack_relay_client(serial: int) -> bytes:

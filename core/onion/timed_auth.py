@@ -1,5 +1,7 @@
 """Tags that prove "we gave you this a moment ago" without remembering to whom they were given."""
 
+from collections.abc import Callable
+
 from core.crypto import SecretKey, derive_key, equal, tagger
 
 TAG_SIZE = 32  # c-toxcore timed_auth.h: TIMED_AUTH_SIZE
@@ -18,16 +20,16 @@ class TimedAuth:
     def __init__(self, master: SecretKey, purpose: str, window_s: int) -> None:
         self._key = derive_key(master.reveal(), purpose)
         self._window_s = window_s
-        self._turn(0.0)
+        self._from = self._until = float("inf")  # its functions are made when they are needed
+        self._before: Callable[[bytes], bytes] | None = None
 
     def _turn(self, now: float) -> None:
-        """Makes the two functions that are good while the window of `now` lasts."""
+        """Makes what is good while the window of `now` lasts."""
         window = int(now // self._window_s)
         self._from = float(window * self._window_s)
         self._until = self._from + self._window_s
         self._make = tagger(self._key, window.to_bytes(8, "big"))
-        before = max(0, window - 1)  # there is none before the first: the present one again
-        self._before = tagger(self._key, before.to_bytes(8, "big"))
+        self._before = None
 
     def make(self, data: bytes, now: float) -> bytes:
         """Returns the 32-byte tag of `data` for the window of `now`."""
@@ -39,6 +41,10 @@ class TimedAuth:
         """Tells whether `given` is the tag of `data` of the previous window."""
         if not self._from <= now < self._until:
             self._turn(now)
+        if self._before is None:
+            # there is none before the first: the present one again
+            before = max(0, int(now // self._window_s) - 1)
+            self._before = tagger(self._key, before.to_bytes(8, "big"))
         return equal(given, self._before(data))
 
     def check(self, given: bytes, data: bytes, now: float) -> bool:

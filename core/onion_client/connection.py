@@ -53,5 +53,8 @@ class Connection:
             return False
         live = own.nodes.live(now)
         announced = own.announced(now)
-        expected = path_nodes.expected(TARGETS, own.nodes.of_prefix)
-        return announced > 0 and announced >= len(live) // 2 and len(live) >= expected // 2
+        if not announced or announced < len(live) // 2:
+            return False
+        if len(live) >= TARGETS // 2:
+            return True  # no more are ever expected
+        return len(live) >= path_nodes.expected(TARGETS, own.nodes.of_prefix) // 2

@@ -16,6 +16,9 @@ from toxmesh.identity.dialer import AsyncDialer
 from toxmesh.identity.udp import UdpPort
 
 AnyEvent = Event | IdentityConnected
+_FAR_S, _GRID_S = 0.5, 0.0625
+"""Timers that are so far away are put off to the next multiple of a sixteenth of a second: those of
+thousands of identities come due together then, and their datagrams in one turn of the loop."""
 
 log = logging.getLogger("toxmesh.identity")
 
@@ -100,6 +103,8 @@ class EngineRunner:
         if self._udp is not None:
             self._udp.flush()
         when = self.engine.next_timer()
+        if when is not None and when > self._loop.time() + _FAR_S:
+            when = -(-when // _GRID_S) * _GRID_S
         if when is None or (self._timer is not None and self._timer.when() <= when):
             return  # one that comes too early finds nothing to do: cheaper than another each time
         if self._timer is not None:

@@ -45,6 +45,7 @@ from core.messenger.events import (
 from core.messenger.friend import FriendView
 from core.packets.nodes import NodeInfo
 from core.relay_client import Proxy
+from core.relay_client.choosing import STANDING
 from core.savedata.profile import Profile, UserStatus
 from core.tox_id import ToxId
 from toxmesh import nodes
@@ -81,6 +82,7 @@ class Identity:
         hosts: tuple[str, ...] = ("0.0.0.0", "::"),
         lan_discovery: bool = False,
         proxy: str | None = None,
+        standing_relays: int = STANDING,
     ) -> None:
         """Keeps an identity; nothing is sent before `start`.
 
@@ -89,7 +91,9 @@ class Identity:
         empty one is for an identity that saved nodes or the local network lead on. `udp=False`: by
         relays alone. `ports`: the first and last UDP port to try. `proxy`:
         `socks5://user:password@host:port` or `http://…`; names are then resolved by the proxy, and
-        no datagram is sent. Raises ValueError for what is no node.
+        no datagram is sent. `standing_relays`: how many are connected though nobody needs them yet;
+        fewer where thousands of identities share an address, of which a relay takes 64 connections.
+        Raises ValueError for what is no node.
         """
         self._profile = profile
         self._file = file
@@ -102,6 +106,7 @@ class Identity:
         self._udp = udp and proxy is None
         self._ports, self._hosts = ports, hosts
         self._lan_discovery = lan_discovery
+        self._standing_relays = standing_relays
         self._proxy = None if proxy is None else Proxy.from_url(proxy)
         self._runner: EngineRunner | None = None
         self._mailbox: Mailbox | None = None
@@ -109,7 +114,7 @@ class Identity:
         self._seeker: asyncio.Task[None] | None = None
         self._inbox = Inbox()
         self._post: Post | None = None
-        self._online = asyncio.Event()
+        self._online: asyncio.Event | None = None  # of those who wait to be connected
         self._friend_changed: dict[PublicKey, asyncio.Event] = {}
         self._files = FileTransfers(self)
 
@@ -163,6 +168,7 @@ class Identity:
                 has_ipv6=any(":" in host for host in self._hosts) or not self._udp,
                 lan_discovery=self._lan_discovery,
                 proxy=self._proxy,
+                standing_relays=self._standing_relays,
             )
             self._runner = EngineRunner(
                 self._profile, options, self._on_event, self._ports, self._hosts
@@ -200,7 +206,6 @@ class Identity:
         runner.engine.shut_down(now)
         runner.close()
         self._runner = None
-        self._online.clear()
         try:
             if self._file is not None:
                 self._file.save(self._profile)
@@ -278,7 +283,9 @@ class Identity:
 
     async def wait_connected(self) -> None:
         """Waits until friends can find us."""
-        await self._online.wait()
+        while not self.connected:
+            self._online = self._online or asyncio.Event()
+            await self._online.wait()
 
     def set_name(self, name: str) -> None:
         """Changes what friends see as our name; at most 128 bytes of UTF-8."""
@@ -437,10 +444,9 @@ class Identity:
         """Takes an event of the engine: does what belongs to it, and keeps it to be taken."""
         match event:
             case IdentityConnected(connected):
-                if connected:
+                if connected and self._online is not None:
                     self._online.set()
-                else:
-                    self._online.clear()
+                    self._online = None
             case ConnectionChanged(friend):
                 self._connection_changed(friend, event.online)
             case Receipt(friend, message):

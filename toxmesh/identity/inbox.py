@@ -37,7 +37,7 @@ class Inbox:
         self._events: deque[AnyEvent | tuple[int, StoredMessage]] = deque()
         self._plain = 0  # events that are no messages
         self._lost = 0
-        self._came = asyncio.Event()
+        self._came: asyncio.Event | None = None  # of who waits for the next one
         self._open = False
 
     def open(self, mailbox: Mailbox) -> None:
@@ -53,7 +53,12 @@ class Inbox:
         """Nothing comes any more: `take` ends when all is taken."""
         self._open = False
         self._mailbox = None
-        self._came.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._came is not None:
+            self._came.set()
+            self._came = None
 
     def put(self, event: AnyEvent) -> None:
         """Keeps an event."""
@@ -62,7 +67,7 @@ class Inbox:
             return
         self._plain += 1
         self._events.append(event)
-        self._came.set()
+        self._wake()
 
     def put_message(self, friend: PublicKey, kind: MessageKind, raw: bytes, at: float) -> None:
         """Keeps a message, on disk first; `at` is in Unix seconds."""
@@ -74,7 +79,7 @@ class Inbox:
             self._lost += 1
             return
         self._events.append((number, StoredMessage(friend, kind, raw, at)))
-        self._came.set()
+        self._wake()
 
     async def take(self) -> AsyncIterator[AnyEvent | EventsLost]:
         """Yields what happens, until it is closed; see `Identity.events`."""
@@ -95,5 +100,5 @@ class Inbox:
                 continue
             if not self._open:
                 return
-            self._came.clear()
+            self._came = self._came or asyncio.Event()
             await self._came.wait()
