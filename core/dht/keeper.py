@@ -13,7 +13,7 @@ from core.dht.changes import CloseChanges
 from core.dht.distance import BUCKET_SIZE
 from core.dht.joining import Joining
 from core.dht.lan import KIND_LAN_DISCOVERY, LAN_INTERVAL_S, LanBeacon
-from core.dht.lists import BAD_NODE_S, PING_INTERVAL_S, Client, CloseList
+from core.dht.lists import BAD_NODE_S, FAR_SIZE, PING_INTERVAL_S, Client, CloseList
 from core.dht.lookups import Lookups
 from core.dht.pending import ID_SIZE
 from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
@@ -38,9 +38,7 @@ FAKE_SEARCHES = 2  # c-toxcore DHT.h: DHT_FAKE_FRIEND_NUMBER
 MAX_SEARCHES = 1024
 MAX_CHECKS_A_STEP = 32  # so that a full table that came back does not fill the pending requests
 CHECKS_AGAIN_S = 0.5
-FAR_SIZE = 2  # places of a bucket that is not near to our own key, in a light node
 EARLY_S = 6.0  # so long before its time a light node checks a node if another one's has come
-PUNCH_REST_S = 10.0  # while all searched nodes answer us: c-toxcore looks every second, in vain
 MAX_SAVED = 2080  # c-toxcore DHT.c: MAX_SAVED_DHT_NODES
 
 # A restarted dht.0 asks the shards for their copies of the table before it tells them a new one.
@@ -76,7 +74,6 @@ class TableKeeper:
     ) -> None:
         self._context = context
         self._early_s = EARLY_S if context.light else 0.0
-        far_size = FAR_SIZE if context.light else BUCKET_SIZE
         self._out = context.out
         self._entropy = context.entropy
         self._own_key = bytes(context.keys.public)
@@ -86,6 +83,7 @@ class TableKeeper:
         self._publisher = Publisher(self._own_key, snapshot, context.out, version)
         self._dirty = self._publisher.dirty
         self.changes = CloseChanges(context.events)
+        far_size = FAR_SIZE if context.light else BUCKET_SIZE
         self.close = CloseList(self._own_key, self._dirty, self.changes, far_size)
         self._rounds = Rounds()
         self._to_ask = Nearest(self._own_key, CLOSE_TO_ASK)
@@ -379,8 +377,7 @@ class TableKeeper:
                 if row is not None and association.endpoint in (row.endpoint4, row.endpoint6):
                     self._dirty.add(client.key)
         if good:
-            pause = rounds.pause()
-            if rounds.last + pause - (self._early_s if pause > STEP_S else 0.0) <= now:
+            if rounds.last + rounds.pause(self._early_s) <= now:
                 # Drawn twice, the second time from those behind: nearer nodes are likelier.
                 pick = self._entropy.below(len(good))
                 if pick < len(good) - 1:
@@ -437,12 +434,7 @@ class TableKeeper:
 
     def _punch(self, now: float) -> None:
         if len(self.searches) > FAKE_SEARCHES:
-            self.requests.punch(now)
-            found = all(
-                self.is_random(key) or self.address_of(key, now) is not None
-                for key in self.searches
-            )
-            self._timers.set(Timer.PUNCH, now + (PUNCH_REST_S if found else STEP_S))
+            self._timers.set(Timer.PUNCH, now + self.requests.punch(now))
 
     # Lookups that operators watch
 

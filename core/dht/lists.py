@@ -17,6 +17,7 @@ KILL_NODE_S = BAD_NODE_S + PING_INTERVAL_S  # c-toxcore DHT.c: KILL_NODE_TIMEOUT
 MAX_PREFIX_IN_LIST = 2  # of the 8 nodes of a bucket or of a search entry
 MAX_PREFIX_IN_TABLE = 12  # of the 1024 nodes of the close list
 
+FAR_SIZE = 2  # places of a bucket that is not near to our own key, in a light node
 NEAR_NODES = 8  # so many nearer nodes make a bucket a far one; ours
 
 NEVER = float("-inf")

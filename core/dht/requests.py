@@ -5,7 +5,7 @@ from collections.abc import Callable
 from core.crypto import SharedKeys, open_sealed, seal
 from core.dht.lists import CloseList
 from core.dht.punching import MIN_REPORTS, MIN_ROUTERS, reported_addresses, routers
-from core.dht.searches import SearchEntry
+from core.dht.searches import STEP_S, SearchEntry
 from core.endpoint import Endpoint
 from core.module import Context
 
@@ -19,6 +19,7 @@ INNER_NAT_PING = 0xFE  # c-toxcore DHT.h: CRYPTO_PACKET_NAT_PING
 NAT_PING_SIZE = 10  # inner kind 1, request or response 1, id 8
 NAT_PING_REQUEST = 0
 NAT_PING_RESPONSE = 1
+PUNCH_REST_S = 10.0  # while all searched nodes answer us: c-toxcore looks every second, in vain
 
 
 Served = Callable[[bytes, bytes, Endpoint, float], None]
@@ -140,9 +141,14 @@ class DhtRequests:
             self._send(key, plain, ways)
         return len(ways)
 
-    def punch(self, now: float) -> None:
-        """Sends the NAT pings and hole punching pings that are due; called once a second."""
+    def punch(self, now: float) -> float:
+        """Sends the NAT pings and hole punching pings that are due; returns in how many seconds it
+        is to be called again."""
+        rest = PUNCH_REST_S
         for search in self._searches.values():
+            client = search.find(search.key)
+            if search.punching.nat_ping_id and (client is None or client.is_bad(now)):
+                rest = STEP_S  # it is somebody's, not one of our own for a random key
             reported = reported_addresses(search.clients, search.key, now)
             if len(reported) < MIN_REPORTS:  # connected, unknown, or too few voices
                 continue
@@ -155,3 +161,4 @@ class DhtRequests:
             if punching.may_punch(now):
                 for endpoint in punching.round(reported, now):
                     self._send_ping(endpoint, search.key, now)
+        return rest
