@@ -8,8 +8,8 @@ has read is kept as long as anything behind it in the same buffer is not. Either
 out after 23 s, and it connects anew.
 
 No kernel tells what its program has read. But the window that it offers shrinks by about as much as
-was not read. So at each 16 KiB the window is looked at; where it is smaller than it was, or where a
-client gets 16 KiB and more in 20 ms, a ping goes along with what is sent, and its answer says how
+was not read. So at each 24 KiB the window is looked at; where it is smaller than it was, or where a
+client gets 24 KiB and more in 20 ms, a ping goes along with what is sent, and its answer says how
 far the client is. One that does not answer in time gets no more than the stream up to the next ping
 until it has: then its kernel holds nothing, and takes as much again.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from core.link.streams import Stream
 from core.relay.limits import BOX_EXTRA
 
-LOOK_AFTER = 16 << 10  # bytes; one commit brings no more than 32 KiB and a frame
+LOOK_AFTER = 24 << 10  # bytes; one commit brings no more than 32 KiB and a frame
 _FAST_S = 0.02  # stock clients read about so often while much comes
 _UNREAD = 16 << 10  # bytes that a window may be smaller, for frames that are being read
 MOST_UNREAD = 58 << 10  # bytes: below 64 KiB, and no less than is between two pings
