@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from core.endpoint import Endpoint, from_text
+from tests.identity.clock import run
 from toxmesh.identity.udp import PortError, UdpPort
 
 LOCAL = ("127.0.0.1", "::1")
@@ -66,6 +67,66 @@ def test_more_than_a_batch_arrives_whole() -> None:
         one.close()
 
     asyncio.run(talk())
+
+
+def test_what_comes_one_behind_the_other_is_gathered_and_nothing_waits_for_long() -> None:
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        sizes: list[int] = []
+        came = asyncio.Event()
+
+        def on_batch(packets: Sequence[bytes], sources: Sequence[Endpoint]) -> None:
+            sizes.append(len(packets))
+            came.set()
+
+        one = UdpPort(loop, on_batch, Counter(), (0, 0), LOCAL[:1])
+        own = from_text(LOCAL[0], one.port)
+
+        async def send_and_wait() -> float:
+            """Sends a datagram; returns when it has come."""
+            came.clear()
+            one.send(own, b"x")
+            one.flush()
+            await came.wait()
+            return loop.time()
+
+        begin = loop.time()
+        for _ in range(5):
+            end = await send_and_wait()
+        assert end == begin  # at once, one by one
+        for _ in range(10):
+            one.send(own, b"x")
+            one.flush()
+            await asyncio.sleep(0)
+        assert sum(sizes) == 5
+        came.clear()
+        await came.wait()
+        assert await send_and_wait() <= begin + 0.1
+        assert sizes[5:] == [10, 1]
+        await asyncio.sleep(1)
+        later = loop.time()
+        assert await send_and_wait() == later  # the loop watches again
+        one.close()
+
+    run(talk())
+
+
+def test_a_port_that_is_closed_while_datagrams_gather_is_read_no_more() -> None:
+    async def talk() -> None:
+        loop, box = asyncio.get_running_loop(), Box()
+        one = UdpPort(loop, box, Counter(), (0, 0), LOCAL[:1])
+        for _ in range(8):
+            one.send(from_text(LOCAL[0], one.port), b"x")
+            one.flush()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        count = len(box.packets)
+        assert 0 < count < 8
+        one.close()
+        await asyncio.sleep(1)
+        assert len(box.packets) == count
+
+    run(talk())
 
 
 def test_the_first_free_port_of_a_range_is_taken_for_both_families() -> None:

@@ -14,6 +14,10 @@ from core.link import mmsg
 FIRST_PORT, LAST_PORT = 33445, 33545  # c-toxcore tox.h: TOX_DEFAULT_PORT; network.h: the range
 _BATCHES_A_TURN = 4  # of 64 datagrams, before other callbacks of the loop have their turn
 _BUFFER = 2 << 20  # bytes.  c-toxcore network.c: new_networking_ex
+_GATHER_S = 0.01
+"""While datagrams come one behind the other they are read so often: to be woken from sleep costs as
+much as to handle some fifteen of them. Our word on what has come goes out less often than that."""
+_FAST_READS = 4  # as soon after each other as that, and it begins
 
 OnBatch = Callable[[Sequence[bytes], Sequence[Endpoint]], None]
 
@@ -29,29 +33,44 @@ class _Batches:
         self._senders: dict[int, mmsg.Sender] = {}
         self._receivers: dict[int, mmsg.Receiver] = {}
 
-    def receiver(self, bound: socket.socket, drops: Counter[str]) -> mmsg.Receiver:
+    def receiver(self, door: "_Door", drops: Counter[str]) -> mmsg.Receiver:
         """Returns the reader, aimed at a socket."""
-        made = self._receivers.get(bound.family)
+        made = self._receivers.get(door.family)
         if made is None:
-            made = mmsg.receiver(bound.fileno(), bound.family, drops)
-            self._receivers[bound.family] = made
+            made = self._receivers[door.family] = mmsg.receiver(door.fd, door.family, drops)
         else:
-            made.aim(bound.fileno(), drops)
+            made.aim(door.fd, drops)
         return made
 
-    def sender(self, bound: socket.socket, drops: Counter[str]) -> mmsg.Sender:
+    def sender(self, door: "_Door", drops: Counter[str]) -> mmsg.Sender:
         """Returns the sender, aimed at a socket; it does not wait for room in its buffer, for the
         loop has other callers."""
-        made = self._senders.get(bound.family)
+        made = self._senders.get(door.family)
         if made is None:
-            made = mmsg.sender(bound.fileno(), bound.family, drops, wait_ms=0)
-            self._senders[bound.family] = made
+            made = mmsg.sender(door.fd, door.family, drops, wait_ms=0)
+            self._senders[door.family] = made
         else:
-            made.aim(bound.fileno(), drops)
+            made.aim(door.fd, drops)
         return made
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batches] = WeakKeyDictionary()
+
+
+class _Door:
+    """One socket, what waits to be sent by it, and how it is read."""
+
+    __slots__ = ("bound", "family", "fd", "read_at", "streak", "timer", "waiting")
+
+    def __init__(self, bound: socket.socket) -> None:
+        self.bound = bound
+        self.family, self.fd = int(bound.family), bound.fileno()
+        self.waiting: list[tuple[Endpoint, bytes]] = []
+        self.read_at = float("-inf")
+        self.streak = 0
+        """How many reads followed so soon upon the one before."""
+        self.timer: asyncio.Handle | None = None
+        """The next read, while the loop does not watch the socket."""
 
 
 class UdpPort:
@@ -75,52 +94,81 @@ class UdpPort:
         self.port: int = self._sockets[0].getsockname()[1]
         """The port they are bound to."""
         self._batches = _batches.setdefault(loop, _Batches())
-        self._waiting: list[tuple[socket.socket, list[tuple[Endpoint, bytes]]] | None]
-        self._waiting = [None, None]  # by family, IPv4 first
+        self._doors: list[_Door | None] = [None, None]  # by family, IPv4 first
         for bound in self._sockets:
-            self._waiting[bound.family == socket.AF_INET6] = (bound, [])
-            loop.add_reader(bound.fileno(), self._read, bound)
-        self.has_ipv4, self.has_ipv6 = (each is not None for each in self._waiting)
+            door = self._doors[bound.family == socket.AF_INET6] = _Door(bound)
+            loop.add_reader(door.fd, self._ready, door)
+        self.has_ipv4, self.has_ipv6 = (each is not None for each in self._doors)
         self._drops = drops
 
-    def _read(self, bound: socket.socket) -> None:
+    def _ready(self, door: _Door) -> None:
+        """Reads what the loop says is there; if that is often, the loop watches no more."""
+        now = self._loop.time()
+        door.streak = door.streak + 1 if now < door.read_at + _GATHER_S else 0
+        door.read_at = now
+        self._read(door)
+        if door.streak >= _FAST_READS and self._sockets:
+            self._loop.remove_reader(door.fd)
+            door.timer = self._loop.call_later(_GATHER_S, self._look, door)
+
+    def _look(self, door: _Door) -> None:
+        """Reads what has gathered; the loop watches again when that is nothing."""
+        count = self._read(door)
+        if not self._sockets:
+            return
+        if count:
+            pause = 0.0 if count >= mmsg.BATCH else _GATHER_S
+            door.timer = self._loop.call_later(pause, self._look, door)
+        else:
+            door.timer = None
+            door.streak = 0
+            self._loop.add_reader(door.fd, self._ready, door)
+
+    def _read(self, door: _Door) -> int:
+        """Hands on what there is; returns how many datagrams that were."""
+        count = 0
         for _ in range(_BATCHES_A_TURN):
-            receiver = self._batches.receiver(bound, self._drops)
+            receiver = self._batches.receiver(door, self._drops)
             packets, sources = receiver.receive()
             full = receiver.full  # before others read with it
             if packets:
+                count += len(packets)
                 self._on_batch(packets, sources)
-            if not full or bound.fileno() < 0:
-                return
+            if not full or not self._sockets:
+                break
+        return count
 
     def send(self, endpoint: Endpoint, packet: bytes) -> None:
         """Keeps a datagram until `flush`."""
-        waiting = self._waiting[len(endpoint) != SOCKADDR4_SIZE]
-        if waiting is None:
+        door = self._doors[len(endpoint) != SOCKADDR4_SIZE]
+        if door is None:
             self._drops["no_socket_for_family"] += 1
         else:
-            waiting[1].append((endpoint, packet))
+            door.waiting.append((endpoint, packet))
 
     def flush(self) -> None:
         """Sends what was kept since the last time."""
-        for waiting in self._waiting:
-            if waiting is None or not waiting[1]:
+        for door in self._doors:
+            if door is None or not door.waiting:
                 continue
-            bound, rows = waiting
-            sender = self._batches.sender(bound, self._drops)
-            for endpoint, packet in rows:
+            sender = self._batches.sender(door, self._drops)
+            for endpoint, packet in door.waiting:
                 sender.send(endpoint, packet)
             sender.flush()
-            rows.clear()
+            door.waiting.clear()
 
     def close(self) -> None:
         """Gives the port back; what was kept is sent before."""
         self.flush()
-        for bound in self._sockets:
-            self._loop.remove_reader(bound.fileno())
-            bound.close()
+        for door in self._doors:
+            if door is None:
+                continue
+            self._loop.remove_reader(door.fd)
+            if door.timer is not None:
+                door.timer.cancel()
+            door.bound.close()
         self._sockets = []
-        self._waiting = [None, None]
+        self._doors = [None, None]
 
 
 def _bind(ports: tuple[int, int], hosts: tuple[str, ...]) -> list[socket.socket]:
