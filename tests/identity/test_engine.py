@@ -46,3 +46,27 @@ def test_strangers_become_friends_and_talk(town: Town) -> None:
     assert world.run_until(lambda: len(alice.told(Receipt)) == len(bob.told(Receipt)) == 20)
     assert bob.texts() == [f"alice {number}" for number in range(20)]
     assert alice.texts() == [f"bob {number}" for number in range(20)]
+
+
+def test_what_is_for_no_identity_is_counted(town: Town) -> None:
+    world, nodes = town
+    alice = Person(world, "alice", nodes[:2])
+    engine, source = alice.engine, nodes[0].endpoint
+    engine.handle_packets((b"\x5a" + bytes(200), b"\xf0" + bytes(77)), (source, source), world.now)
+    assert engine.drops["identity_kind"] == 2
+    engine.dht_request(nodes[0].key, b"\x20hello", source, world.now)
+    assert engine.drops["identity_dht_request"] == 1
+    engine.onion_data(nodes[0].keys.public, b"\x21hello", world.now)
+    assert engine.drops["identity_onion_data"] == 1
+    assert alice.events == []
+
+
+def test_one_bad_datagram_loses_none_behind_it(town: Town) -> None:
+    world, nodes = town
+    alice = Person(world, "alice", nodes[:2])
+    source = nodes[0].endpoint
+    bad = (b"\x02", b"\x1b", b"\x18" * 30, b"\x84", b"\x80")
+    ping = b"\x00" + bytes(81)
+    alice.engine.handle_packets((*bad, ping), (source,) * 6, world.now)
+    assert sum(alice.engine.drops.values()) == 6
+    assert alice.engine.drops["dht_weak_key"] == 1  # the last one
