@@ -39,6 +39,11 @@ _PACKAGES = {
     ),
     "trixie": ("libtoxcore2", "libsodium23", "libopus0", "libvpx9"),
 }
+_TOXIC = (
+    *("toxic", "libalut0", "libcurl3-gnutls", "libnotify4", "libopenal-data", "libopenal1"),
+    *("libncursesw6", "libpng16-16", "libqrencode4", "libsndio7.0", "libtinfo6"),
+    *(name for name in _PACKAGES["bookworm"] if name != "toxcore-utils"),
+)
 _SYSTEM_LIBRARIES = ("usr/lib/*/libtoxcore.so.2", "usr/lib/libtoxcore.so.2")
 _FETCH_TIMEOUT_S = 300
 
@@ -54,12 +59,14 @@ class Peer:
     version: str
     path: Path
     libraries: Path | None = None
+    more_libraries: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """Returns the environment for a process that runs or loads this peer."""
         environment = dict(os.environ)
-        if self.libraries is not None:
-            environment["LD_LIBRARY_PATH"] = str(self.libraries)
+        folders = [str(each) for each in (self.libraries, self.more_libraries) if each is not None]
+        if folders:
+            environment["LD_LIBRARY_PATH"] = ":".join(folders)
         return environment
 
 
@@ -95,6 +102,31 @@ def bootstrapd() -> Peer:
             return Peer(OLD, path, beside.parent)
         raise PeerMissing(f"{path} came with libtoxcore {found}, not {OLD}")
     raise PeerMissing(f"no tox-bootstrapd in the packages under {root}")
+
+
+@cache
+def toxic() -> Peer:
+    """Returns the terminal client toxic, of the release with libtoxcore 0.2.18, or the system's."""
+    installed = shutil.which("toxic")
+    if installed is not None:
+        peer = Peer(OLD, Path(installed))
+    else:
+        root = unpacked("toxic", _SUITES[OLD], _TOXIC)
+        usual, first = (
+            next(iter(sorted(root.glob(f"{folder}/*-linux-gnu"))), None)
+            for folder in ("usr/lib", "lib")
+        )
+        peer = Peer(OLD, root / "usr/bin/toxic", usual, first)
+    done = subprocess.run(
+        [str(peer.path), "--version"],
+        env={**peer.environment(), "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    if done.returncode != 0:
+        raise PeerMissing(f"{peer.path} does not run: {done.stderr.strip()}")
+    return peer
 
 
 def _installed_version(package: str) -> str:
@@ -300,6 +332,7 @@ def main() -> int:
         f"libtoxcore {OLD}": lambda: library(OLD),
         f"libtoxcore {NEW}": lambda: library(NEW),
         f"tox-bootstrapd {OLD}": bootstrapd,
+        "toxic": toxic,
     }
     missing = 0
     for name, find in wanted.items():
