@@ -76,13 +76,13 @@ def _place(state_dir: Path) -> str:
     return str(state_dir / CONTROL_SOCKET) if _remote is None else _remote.place
 
 
-def connect(state_dir: Path, timeout_s: float) -> socket.socket:
+def connect(state_dir: Path, timeout_s: float, name: str = CONTROL_SOCKET) -> socket.socket:
     """Connects through the directory, for the path of a socket may have 107 bytes at most."""
     directory = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         door.settimeout(timeout_s)
-        door.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
+        door.connect(f"/proc/self/fd/{directory}/{name}")
     except OSError:
         door.close()
         raise

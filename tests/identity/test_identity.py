@@ -12,6 +12,7 @@ from core.messenger.events import (
     ConnectionChanged,
     Control,
     FileChunk,
+    FileEnded,
     FileOffer,
     FriendRequest,
     Message,
@@ -236,6 +237,10 @@ def test_bytes_streams_and_refusals() -> None:
             await asyncio.sleep(0.01)
             yield bytes((number,)) * 10_000
 
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 5_000
+        raise OSError("the disk is on fire")
+
     async def talk() -> None:
         async with (
             Neighbours() as town,
@@ -270,6 +275,16 @@ def test_bytes_streams_and_refusals() -> None:
                 if isinstance(event, FileChunk) and event.number == number:
                     got += event.data
             assert bytes(got) == b"".join(bytes((n,)) * 10_000 for n in range(40))
+            sending = asyncio.create_task(alice.send_file(bob.public_key, broken(), "broken"))
+            await until(lambda: len(his.offers()) == 5, "a stream that breaks")
+            with pytest.raises(OSError, match="the disk is on fire"):
+                await within(60, sending)
+
+            def ended() -> list[FileEnded]:
+                return [event for event in his.events if isinstance(event, FileEnded)]
+
+            await until(lambda: ended()[-1].number == his.offers()[4].number, "he is told")
+            assert ended()[-1].outcome is Outcome.CANCELLED
 
     run(talk())
 

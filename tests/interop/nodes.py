@@ -97,7 +97,8 @@ def _listen(pipe: IO[str], said: list[str]) -> None:
     said.extend(line.rstrip("\n") for line in pipe)  # one by one, as they come
 
 
-def _watch(process: subprocess.Popen[str]) -> list[str]:
+def watch(process: subprocess.Popen[str]) -> list[str]:
+    """Returns a list that takes the lines a process says, on stdout and stderr, as they come."""
     said: list[str] = []
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
@@ -160,7 +161,7 @@ def start_ours(
         stderr=subprocess.PIPE,
         text=True,
     )
-    said = _watch(process)
+    said = watch(process)
     ready = re.compile(r"^ready udp=(\d+) tcp=(\d+)\S* key=([0-9A-Fa-f]{64})$")
 
     def found() -> "re.Match[str] | None":
@@ -229,7 +230,7 @@ def start_bootstrapd(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    said = _watch(process)
+    said = watch(process)
     try:
         wait_until(
             lambda: _bound(port) or process.poll() is not None,

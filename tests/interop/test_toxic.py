@@ -1,8 +1,6 @@
 """A profile of Debian's toxic moves in here, talks, and moves back."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,27 +8,15 @@ import pytest
 from core.savedata.profile import Profile
 from tests.identity.test_libtoxcore import Alice, chat, options
 from tests.interop import peers
+from tests.interop.commands import identity
 from tests.interop.conftest import MakeClient, MakeNode, found
 from tests.interop.driver import wait_until
-from tests.interop.peers import CHECKOUT, NEW
+from tests.interop.peers import NEW
 from tests.interop.toxic import NEXT_TAB, toxic
 from toxmesh.identity.identity import Identity
 from toxmesh.identity.profiles import ProfileError, ProfileFile
 
 pytestmark = [pytest.mark.interop, pytest.mark.process, pytest.mark.slow]
-
-
-def toxmesh(state: Path, *words: str) -> str:
-    """Runs `toxmesh identity` and returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "toxmesh", "identity", *words, "--state-dir", str(state)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def opened(path: Path, passphrase: str) -> Profile:
@@ -56,7 +42,7 @@ def test_a_profile_of_toxic_moves_in_talks_and_moves_back(
         screen.line("/nick Tina")
         screen.until("/nick Tina")
         tox_id = screen.tox_id()
-    assert toxmesh(state, "import", str(first), *by) == tox_id
+    assert identity(state, "import", str(first), *by) == tox_id
 
     node, bob = make_node("ours"), make_client(NEW, name="Bob")
     bob.meet(node.host, node.udp_port, node.tcp_port, node.key, udp=True)
@@ -64,7 +50,7 @@ def test_a_profile_of_toxic_moves_in_talks_and_moves_back(
 
     async def story() -> int:
         path = state / "identities/tina.tox"
-        own = Identity.load(path, passphrase=passphrase, **options(node, True))  # type: ignore[arg-type]  # as named
+        own = Identity.load(path, passphrase=passphrase, **options(node, True))
         async with own:
             assert str(own.tox_id) == tox_id
             alice = Alice(own, bob)
@@ -74,7 +60,7 @@ def test_a_profile_of_toxic_moves_in_talks_and_moves_back(
 
     number = asyncio.run(story())
     assert [row["text"] for row in bob.told("name", friend=number)][-1] == "Tina"
-    toxmesh(state, "export", "tina", str(back), *by)
+    identity(state, "export", "tina", str(back), *by)
 
     wait_until(lambda: bob.friends[number] == 0, "Bob sees that Tina has gone", 60)
     with toxic(peer, home, back, node, passphrase) as screen:
@@ -91,4 +77,4 @@ def test_a_profile_of_toxic_moves_in_talks_and_moves_back(
     profile = opened(back, passphrase)
     assert (str(profile.tox_id), profile.name) == (tox_id, b"Tina")
     assert [(friend.key, friend.name) for friend in profile.friends] == [(bob.public_key, b"Bob")]
-    assert toxmesh(state, "import", str(back), "again", *by) == tox_id
+    assert identity(state, "import", str(back), "again", *by) == tox_id

@@ -37,17 +37,21 @@ force_option = click.option("--force", is_flag=True, help="Replace what is there
 
 
 class _Group(click.Group):
-    """The commands of this file, and `serve`, which loads all that goes online."""
+    """The commands of this file, and those that are loaded when they are wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "serve"]
+        return [*super().list_commands(ctx), "serve", "status"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "serve":
-            return super().get_command(ctx, cmd_name)
-        from toxmesh.commands.identity_serve import command
+        if cmd_name == "serve":
+            from toxmesh.commands import identity_serve
 
-        return command
+            return identity_serve.command
+        if cmd_name == "status":
+            from toxmesh.commands import identity_status
+
+            return identity_status.command
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group("identity", cls=_Group)

@@ -59,8 +59,10 @@ def identity(
     proxy: str | None,
     passphrase_file: Path | None,
     state_dir: Path,
+    last_port: int | None = None,
 ) -> "Identity":
-    """Makes the identity of a name. Raises ProfileError."""
+    """Makes the identity of a name; `last_port` is the last UDP port to try, if there are more than
+    one. Raises ProfileError."""
     from toxmesh.identity.identity import Identity
     from toxmesh.identity.profiles import ProfileError, ProfileFile, Profiles
 
@@ -70,7 +72,7 @@ def identity(
     if bootstrap or relays:
         options["bootstrap"] = bootstrap
     if udp_port is not None:
-        options["ports"] = (udp_port, udp_port)
+        options["ports"] = (udp_port, udp_port if last_port is None else last_port)
     if listen:
         options["hosts"] = listen
     try:

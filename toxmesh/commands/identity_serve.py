@@ -1,54 +1,117 @@
-"""`toxmesh identity serve`: an identity that is online by itself, as a bot."""
+"""`toxmesh identity serve`: identities that are online by themselves, as bots."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toxmesh.commands.identity import says_why
 from toxmesh.commands.identity_online import identity, online_options, run
 
+if TYPE_CHECKING:
+    from toxmesh.identity.identity import Identity
+
+_LAST_PORT = 65535
+
+
+class Bot:
+    """What one identity does by itself about what happens, and says of it."""
+
+    def __init__(
+        self, own: "Identity", say: Callable[[str], None], *, echo: bool, accept: bool
+    ) -> None:
+        self._own = own
+        self._say = say
+        self._echo = echo
+        self._accept = accept or echo
+
+    async def serve(self) -> None:
+        """Does it until the identity is closed."""
+        self._say(f"tox id {self._own.tox_id}")
+        self._say(f"ready udp={self._own.port}")
+        async for event in self._own.events():
+            self.handle(event)
+
+    def handle(self, event: object) -> None:
+        """Says what happened, and does what belongs to it.
+
+        No friend ends the bot: what cannot be done, since they have gone, take no echo and fill
+        the mailbox, or sent no text at all, is one line.
+        """
+        from core.messenger.errors import MessengerError
+        from toxmesh.identity.mailbox import MailboxFull
+
+        try:
+            self._answer(event)
+        except (MessengerError, MailboxFull, ValueError) as error:
+            self._say(f"failed {error}")
+
+    def _answer(self, event: object) -> None:
+        from core.messenger.events import (
+            ConnectionChanged,
+            FileOffer,
+            FriendRequest,
+            IdentityConnected,
+            Message,
+        )
+
+        match event:
+            case IdentityConnected(connected):
+                self._say("connected" if connected else "not connected")
+            case FriendRequest(key):
+                self._say(f"request {key.hex().upper()} {one_line(event.text)}")
+                if self._accept:
+                    self._own.accept(key)
+            case ConnectionChanged(key, connection):
+                self._say(f"friend {key.hex().upper()} {connection.value}")
+            case Message(key, kind):
+                self._say(f"message {key.hex().upper()} {one_line(event.text)}")
+                if self._echo:
+                    self._own.send(key, event.raw, kind)
+            case FileOffer(key):
+                self._say(f"file {key.hex().upper()} {event.size} {one_line(event.name)}")
+                self._own.refuse_file(event)
+
 
 @click.command("serve")
-@click.argument("name")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--echo", is_flag=True, help="Answer each message with itself.")
 @click.option("--accept", is_flag=True, help="Take everybody as a friend who asks.")
 @online_options
 @says_why
-def command(name: str, echo: bool, accept: bool, **options: Any) -> int:
-    """Keep an identity online until SIGTERM or Ctrl-C; says on stdout what happens.
+def command(
+    names: tuple[str, ...], echo: bool, accept: bool, udp_port: int | None, **options: Any
+) -> int:
+    """Keep identities online until SIGTERM or Ctrl-C; says on stdout what happens.
 
-    --echo makes an echo bot of it, that takes everybody as a friend."""
-    from core.messenger.events import (
-        ConnectionChanged,
-        FileOffer,
-        FriendRequest,
-        IdentityConnected,
-        Message,
-    )
+    Of several, each line begins with the name, each has a UDP port of its own (from --udp-port on,
+    the first that are free), and --passphrase-file is for all that are encrypted.
 
-    served = identity(name, **options)
+    --echo makes an echo bot of each, that takes everybody as a friend."""
+    from toxmesh.identity.profiles import ProfileError
+
+    if len(set(names)) != len(names):
+        raise ProfileError("an identity is named twice, and can be online only once")
+    last_port = udp_port and min(udp_port + len(names) - 1, _LAST_PORT)  # 0 is any
+    served = [identity(name, udp_port=udp_port, last_port=last_port, **options) for name in names]
+
+    def say(name: str) -> Callable[[str], None]:
+        begin = f"{name} " if len(names) > 1 else ""
+        return lambda line: click.echo(begin + line)
 
     async def serve() -> int:
-        async with served:
-            click.echo(f"tox id {served.tox_id}")
-            click.echo(f"ready udp={served.port}")
-            async for event in served.events():
-                match event:
-                    case IdentityConnected(connected):
-                        click.echo("connected" if connected else "not connected")
-                    case FriendRequest(key):
-                        click.echo(f"request {key.hex().upper()} {one_line(event.text)}")
-                        if accept or echo:
-                            served.accept(key)
-                    case ConnectionChanged(key, connection):
-                        click.echo(f"friend {key.hex().upper()} {connection.value}")
-                    case Message(key, kind):
-                        click.echo(f"message {key.hex().upper()} {one_line(event.text)}")
-                        if echo:
-                            served.send(key, event.raw, kind)
-                    case FileOffer(key):
-                        click.echo(f"file {key.hex().upper()} {event.size} {one_line(event.name)}")
-                        served.refuse_file(event)
+        async with AsyncExitStack() as stack:
+            for own in served:  # each with a door for `toxmesh identity status`
+                await stack.enter_async_context(own)
+                own.open_door()
+            await asyncio.gather(
+                *(
+                    Bot(own, say(name), echo=echo, accept=accept).serve()
+                    for name, own in zip(names, served, strict=True)
+                )
+            )
         return 0
 
     return run(serve)

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -144,6 +145,7 @@ class FileTransfers:
             if stream is not None:
                 loop = asyncio.get_running_loop()
                 feeder = loop.create_task(self._feed(place, job, stream))
+                feeder.add_done_callback(partial(self._fed, place, job))
             try:
                 await job.done
             except asyncio.CancelledError:
@@ -172,6 +174,15 @@ class FileTransfers:
                 await job.room.wait()
         job.ended = True
         self._give_stream(place, job)
+
+    def _fed(
+        self, place: tuple[PublicKey, int], job: _Sending, feeder: "asyncio.Task[None]"
+    ) -> None:
+        """The stream has ended; if by an error, so does the transfer, with the same."""
+        if feeder.cancelled() or job.done.done() or (error := feeder.exception()) is None:
+            return
+        job.done.set_exception(error)
+        self._cancel(*place)
 
     def _give_stream(self, place: tuple[PublicKey, int], job: _Sending) -> None:
         if job.wanted is None or not (job.buffer or job.ended):

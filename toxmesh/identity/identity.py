@@ -49,13 +49,15 @@ from core.relay_client.choosing import STANDING
 from core.savedata.profile import Profile, UserStatus
 from core.tox_id import ToxId
 from toxmesh import nodes
+from toxmesh.identity.door import IdentityDoor, door_of
 from toxmesh.identity.files import FileTransfers, Progress, Source
 from toxmesh.identity.host import AnyEvent, EngineRunner
 from toxmesh.identity.inbox import EventsLost, Inbox
 from toxmesh.identity.mailbox import Mailbox
 from toxmesh.identity.naming import Friend, find_nodes, key_of
 from toxmesh.identity.post import Post, Sent
-from toxmesh.identity.profiles import ProfileError, ProfileFile
+from toxmesh.identity.profiles import MESSAGES, ProfileError, ProfileFile
+from toxmesh.identity.status import describe
 from toxmesh.identity.udp import FIRST_PORT, LAST_PORT
 
 SAVE_S = 600.0
@@ -115,6 +117,7 @@ class Identity:
         self._inbox = Inbox()
         self._post: Post | None = None
         self._online: asyncio.Event | None = None  # of those who wait to be connected
+        self._door: IdentityDoor | None = None
         self._friend_changed: dict[PublicKey, asyncio.Event] = {}
         self._files = FileTransfers(self)
 
@@ -158,7 +161,7 @@ class Identity:
         if self._file is not None:
             self._file.lock()
         try:
-            path = None if self._file is None else self._file.path.with_suffix(".messages")
+            path = None if self._file is None else self._file.path.with_suffix(MESSAGES)
             self._mailbox = Mailbox(path, self._profile.keys.secret)
             self._inbox.open(self._mailbox)
             self._post = Post(self._mailbox, self._deliver)
@@ -200,6 +203,9 @@ class Identity:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._door is not None:
+            self._door.close()
+            self._door = None
         now = asyncio.get_running_loop().time()
         self._files.close()
         self._profile = runner.engine.profile(now)
@@ -469,6 +475,22 @@ class Identity:
         waiting = self._friend_changed.pop(friend, None)
         if waiting is not None:
             waiting.set()
+
+    def status(self) -> dict[str, Any]:
+        """Returns how it is at this moment: see toxmesh.identity.status."""
+        engine, box = self._engine, self._mailbox
+        assert box is not None  # as long as there is an engine
+        return describe(engine, box, self.port, asyncio.get_running_loop().time())
+
+    def open_door(self) -> None:
+        """Lets `toxmesh identity status` ask, until the identity is closed. Raises ProfileError."""
+        if self._file is None or self._door is not None:
+            return
+        place = door_of(self._file.path)
+        try:
+            self._door = IdentityDoor(place, self.status, self._engine.drops)
+        except OSError as error:
+            raise ProfileError(f"{place} cannot be made: {error.strerror}") from None
 
     def drops(self) -> dict[str, int]:
         """Returns what was refused, by reason."""

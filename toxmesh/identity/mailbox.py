@@ -165,6 +165,17 @@ class Mailbox:
             self._open_file().execute("DELETE FROM outgoing WHERE friend = ?", (friend,)).rowcount
         )
 
+    def count_for(self, friend: bytes) -> int:
+        """Returns how many messages to a friend have no receipt yet."""
+        if not self._outgoing:
+            return 0
+        wanted = "SELECT count(*) FROM outgoing WHERE friend = ?"
+        return int(self._open_file().execute(wanted, (friend,)).fetchone()[0])
+
+    def counts(self) -> tuple[int, int]:
+        """Returns how many messages have no receipt yet, and how many nobody has taken."""
+        return self._outgoing, self._incoming
+
     # Received
 
     def receive(self, friend: bytes, kind: int, text: bytes, received: float) -> int:

@@ -22,6 +22,8 @@ from toxmesh import storage
 
 FOLDER = "identities"
 SUFFIX = ".tox"
+MESSAGES = ".messages"
+"""The suffix of the mailbox beside a profile."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 AskPassphrase = Callable[[], str | bytes]
@@ -226,6 +228,10 @@ class Profiles:
         with ProfileFile(self.existing(name)).locked() as file:
             try:
                 file.path.unlink()
-                file.path.with_name(f".{file.path.name}.lock").unlink(missing_ok=True)
+                messages = file.path.with_suffix(MESSAGES)
+                beside = (f".{file.path.name}.lock", f".{file.path.name}.sock")
+                rest = (messages.name, f"{messages.name}-wal", f"{messages.name}-shm")
+                for name_beside in (*beside, *rest):
+                    file.path.with_name(name_beside).unlink(missing_ok=True)
             except OSError as error:
                 raise _cannot("removed", file.path, error) from None
