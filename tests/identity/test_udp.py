@@ -111,6 +111,32 @@ def test_what_comes_one_behind_the_other_is_gathered_and_nothing_waits_for_long(
     run(talk())
 
 
+@pytest.mark.parametrize(("gathered", "pause"), [(32, 0.02), (64, 0.02), (128, 0.01)])
+def test_the_more_has_gathered_the_sooner_is_the_next_look(gathered: int, pause: float) -> None:
+    async def talk() -> None:
+        loop, box = asyncio.get_running_loop(), Box()
+        one = UdpPort(loop, box, Counter(), (0, 0), LOCAL[:1])
+
+        async def bring(count: int) -> float:
+            """Sends datagrams; returns when the last of them has come."""
+            wanted = len(box.packets) + count
+            for _ in range(count):
+                one.send(from_text(LOCAL[0], one.port), b"x")
+            one.flush()
+            while len(box.packets) < wanted:
+                box.came.clear()
+                await box.came.wait()
+            return loop.time()
+
+        for _ in range(6):
+            await bring(1)
+        before = await bring(gathered)
+        assert await bring(1) == pytest.approx(before + pause)
+        one.close()
+
+    run(talk())
+
+
 def test_a_port_that_is_closed_while_datagrams_gather_is_read_no_more() -> None:
     async def talk() -> None:
         loop, box = asyncio.get_running_loop(), Box()

@@ -14,9 +14,11 @@ from core.link import mmsg
 FIRST_PORT, LAST_PORT = 33445, 33545  # c-toxcore tox.h: TOX_DEFAULT_PORT; network.h: the range
 _BATCHES_A_TURN = 4  # of 64 datagrams, before other callbacks of the loop have their turn
 _BUFFER = 2 << 20  # bytes.  c-toxcore network.c: new_networking_ex
-_GATHER_S = 0.01
-"""While datagrams come one behind the other they are read so often: to be woken from sleep costs as
-much as to handle some fifteen of them. Our word on what has come goes out less often than that."""
+_GATHER_S = 0.02
+"""While datagrams come one behind the other they are read so often, or when a batch has come: to be
+woken from sleep costs as much as to handle some fifteen of them. Our word on what has come goes out
+less often than that."""
+_LEAST_GATHER_S = 0.001
 _FAST_READS = 4  # as soon after each other as that, and it begins
 
 OnBatch = Callable[[Sequence[bytes], Sequence[Endpoint]], None]
@@ -60,7 +62,7 @@ _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batches] = WeakKeyDictio
 class _Door:
     """One socket, what waits to be sent by it, and how it is read."""
 
-    __slots__ = ("bound", "family", "fd", "read_at", "streak", "timer", "waiting")
+    __slots__ = ("bound", "family", "fd", "pause", "read_at", "streak", "timer", "waiting")
 
     def __init__(self, bound: socket.socket) -> None:
         self.bound = bound
@@ -69,6 +71,7 @@ class _Door:
         self.read_at = float("-inf")
         self.streak = 0
         """How many reads followed so soon upon the one before."""
+        self.pause = _GATHER_S
         self.timer: asyncio.Handle | None = None
         """The next read, while the loop does not watch the socket."""
 
@@ -109,16 +112,21 @@ class UdpPort:
         self._read(door)
         if door.streak >= _FAST_READS and self._sockets:
             self._loop.remove_reader(door.fd)
-            door.timer = self._loop.call_later(_GATHER_S, self._look, door)
+            door.pause = _GATHER_S
+            door.timer = self._loop.call_later(door.pause, self._look, door)
 
     def _look(self, door: _Door) -> None:
         """Reads what has gathered; the loop watches again when that is nothing."""
         count = self._read(door)
         if not self._sockets:
             return
-        if count:
-            pause = 0.0 if count >= mmsg.BATCH else _GATHER_S
-            door.timer = self._loop.call_later(pause, self._look, door)
+        if count >= _BATCHES_A_TURN * mmsg.BATCH:  # more may be there
+            door.timer = self._loop.call_soon(self._look, door)
+        elif count:
+            # so long that a batch gathers at this pace
+            pause = door.pause * mmsg.BATCH / count
+            door.pause = max(_LEAST_GATHER_S, min(pause, _GATHER_S))
+            door.timer = self._loop.call_later(door.pause, self._look, door)
         else:
             door.timer = None
             door.streak = 0
