@@ -204,13 +204,13 @@ def _median(rows: Sequence[Row]) -> Row:
     return Row(rows[0].version, rows[0].pair, rate, sender, receiver)
 
 
-def _line(row: Row, base: Row) -> str:
-    """Returns a line about a pair beside libtoxcore with itself."""
+def _line(row: Row, base: Row | None) -> str:
+    """Returns a line about a pair, beside libtoxcore with itself if that was measured."""
     text = (
         f"{row.version:8}{row.pair:15}{row.rate:7.1f}"
         f"{row.sender_cpu * 1e3:11.1f}{row.receiver_cpu * 1e3:11.1f}"
     )
-    if row.pair == PAIRS[0]:
+    if base is None or row is base:
         return text
     ours, theirs = (
         (row.sender_cpu, base.sender_cpu)
@@ -249,7 +249,7 @@ def main(words: Sequence[str] | None = None) -> None:
         everything += [row for rows in found.values() for row in rows]
         medians = {pair: _median(rows) for pair, rows in found.items()}
         for row in medians.values():
-            print(_line(row, medians.get(PAIRS[0], row)), flush=True)
+            print(_line(row, medians.get(PAIRS[0])), flush=True)
     if args.json is not None:
         args.json.write_text(json.dumps([asdict(row) for row in everything], indent=1))
 
