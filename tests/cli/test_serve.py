@@ -10,6 +10,7 @@ from core.entropy import SeededEntropy
 from core.messenger.events import (
     Connection,
     ConnectionChanged,
+    FileKind,
     FileOffer,
     FriendRequest,
     IdentityConnected,
@@ -56,6 +57,7 @@ def test_what_happens_is_one_line_each() -> None:
         ConnectionChanged(BOB, Connection.RELAY),
         Message(BOB, MessageKind.NORMAL, b"hi\r\nfriend 00 none"),
         NameChanged(BOB, b"Bob"),
+        FileOffer(BOB, 65_536, FileKind.AVATAR, 0, bytes(32), b""),
         IdentityConnected(False),
     )
     assert said == [

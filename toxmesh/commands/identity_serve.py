@@ -70,6 +70,8 @@ class Bot:
                 self._say(f"message {key.hex().upper()} {one_line(event.text)}")
                 if self._echo:
                     self._own.send(key, event.raw, kind)
+            case FileOffer() if event.unsets_avatar:
+                pass  # no file: toxic says so each time it comes
             case FileOffer(key):
                 self._say(f"file {key.hex().upper()} {event.size} {one_line(event.name)}")
                 self._own.refuse_file(event)
