@@ -184,7 +184,7 @@ def _walk(cls: type[Record], data: bytes) -> Iterator[tuple[Field, int, Any]]:
             counts[field.counts] = value
         yield field, at, value
         at = after
-    if at != end:
+    if at != end and cls.FIELDS:
         last = cls.FIELDS[-1]
         yield last, at, WireError(cls.__name__, f"{end - at} bytes too many behind it")
 
@@ -205,7 +205,7 @@ def _fixed(field: Field, rule: Fixed | Number, data: bytes, at: int) -> Any:
 
 def _parts(cls: type[Record], record: Record, data: bytes, depth: int) -> Iterator[Part]:
     rows = list(_walk(cls, data))
-    ends = [at for _, at, _ in rows[1:]] + [len(data)]
+    ends = [at for _, at, _ in rows[1:]] + [len(data)] * bool(rows)  # some are a kind alone
     for (field, at, value), end in zip(rows, ends, strict=True):
         inner, meaning = None, ""
         if _INNER.get(cls.__name__) == field.name and depth < MAX_INNER:

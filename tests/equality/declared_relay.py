@@ -50,6 +50,7 @@ from tests.equality.rules import (
 AHEAD_LOCAL = 32 << 10  # bytes sealed for a client before the broker has applied them
 AHEAD_REMOTE = 16 << 10  # bytes handed to another shard
 FRAME_EXTRA = 18  # length 2, MAC 16
+PAST_FULL = 24 << 10  # bytes from one who is full to others who are, until it has room
 HOLD_S = 7.0  # for one whose worker is or was away, though a ping is due
 PAUSE_S = 1.0  # how long a sender waits for a receiver that is full
 PING_INTERVAL_S = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY
@@ -119,14 +120,19 @@ class Connection(Receiver):
     wait: int = frames.GO_ON
     waits_for: Receiver | None = None
     paused_since: float | None = None
+    past: int = 0  # bytes of frames for full receivers, while its own queue is full
     held_since: float | None = None
     dropping: set[int] = field(default_factory=set)
     row: Row = field(default_factory=Row)
     closed: bool = False
 
+    def is_behind(self) -> bool:
+        """Its queue is full, and its stream may bring the answer that empties it."""
+        return self.full and not self.held
+
     def may_pause(self, now: float) -> bool:
         """Tells whether its stream may wait: no ping, ours or its own, may be kept waiting."""
-        if self.ping_id is not None:
+        if self.ping_id is not None or self.is_behind():
             return False
         if self.pinged is None or now - self.pinged > 1.5 * PING_INTERVAL_S:
             self.pinged = now
@@ -194,6 +200,8 @@ class DeclaredRelay:
         receiver = self._receiver(serial) if connection is None else connection
         receiver.full = note != frames.ROOM
         receiver.held = note == frames.HELD
+        if note == frames.ROOM and connection is not None:
+            connection.past = 0
         self._forget_idle()
 
     def _forget_idle(self) -> None:
@@ -228,7 +236,8 @@ class DeclaredRelay:
             return
         match RELAY_PACKETS[frame[0]].decode(frame):
             case RelayPing() as ping:
-                connection.ping_id = ping.ping_id
+                if peer is None:  # else the broker asks how far the client has read
+                    connection.ping_id = ping.ping_id
             case RouteResponse() as response:
                 if response.link:
                     connection.links.setdefault(response.link, None)
@@ -363,6 +372,9 @@ class DeclaredRelay:
                 if packet.ping_id == connection.ping_id:
                     connection.ping_id = None
                     self.effects.append((frames.PONG, connection.serial))
+                else:
+                    answered = packet.ping_id.to_bytes(8, "big")
+                    self.effects.append((frames.READ, connection.serial, answered))
             case OobSend():
                 self.effects.append((frames.OOB, connection.serial, packet.peer, packet.data))
             case RelayOnionRequest():
@@ -406,7 +418,7 @@ class DeclaredRelay:
     def _has_room_for_answer(self, connection: Connection) -> None:
         """Who does not read answers is not read either."""
         if not connection.has_room():
-            raise Waits(frames.PAUSED if connection.full else frames.AHEAD, connection)
+            raise Waits(frames.OWN if connection.full else frames.AHEAD, connection)
 
     def _data(self, connection: Connection, data: RelayData, now: float) -> None:
         self._given_out(connection, data.link)
@@ -420,7 +432,7 @@ class DeclaredRelay:
             self.drops["relay_link_down"] += 1
             return
         receiver = self._receiver(peer[0]) if other is None else other
-        if not receiver.has_room():
+        if not receiver.has_room() and not self._may_pass(connection, receiver, data):
             self._no_room(connection, peer[0], receiver, now)
             return
         connection.dropping.discard(peer[0])
@@ -431,6 +443,14 @@ class DeclaredRelay:
         receiver.ahead += size
         self._handed.append((self._sequence, receiver, size))
         self.effects.append((frames.PUSH, connection.serial, data.link, data.data))
+
+    @staticmethod
+    def _may_pass(connection: Connection, receiver: Receiver, data: RelayData) -> bool:
+        """24 KiB go from one who is full to others who are: answers may wait behind them."""
+        if not connection.is_behind() or not receiver.full or receiver.held:
+            return False
+        connection.past += len(data.encode()) + FRAME_EXTRA
+        return connection.past <= PAST_FULL
 
     def _no_room(
         self, connection: Connection, serial: int, receiver: Receiver, now: float

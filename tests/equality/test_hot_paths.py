@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from core.dht import NodeSnapshot
 from core.relay.frames import AHEAD, ANSWER, PAUSED
 from tests.equality.declared import REASONS
 from tests.equality.declared_relay import CLOSES
@@ -52,8 +53,9 @@ def test_a_hot_path_does_what_the_declared_packets_say(name: str) -> None:
 def test_what_is_remembered_to_be_fast_changes_nothing_when_it_is_forgotten(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("core.dht.snapshot._MOST_ANSWERS", 7)
-    monkeypatch.setattr("core.onion.targets._REMEMBERED", 5)
+    monkeypatch.setattr("core.dht.module.MOST_ANSWERS", 7)
+    monkeypatch.setattr(NodeSnapshot.__init__, "__defaults__", (7,))  # of the onion module's
+    monkeypatch.setattr("core.onion.targets.REMEMBERED", 5)
     _compare(name, 5000)
 
 
