@@ -42,6 +42,10 @@ _PACKAGES = {
 _TOXIC = (
     *("toxic", "libalut0", "libcurl3-gnutls", "libnotify4", "libopenal-data", "libopenal1"),
     *("libncursesw6", "libpng16-16", "libqrencode4", "libsndio7.0", "libtinfo6"),
+    # what a machine with a desktop has, and a bare one has not
+    *("libasound2", "libbsd0", "libmd0", "libgdk-pixbuf-2.0-0", "libglib2.0-0", "libffi8"),
+    *("libpcre2-8-0", "libjpeg62-turbo", "libtiff6", "libjbig0", "libdeflate0", "liblerc4"),
+    *("libwebp7", "libxml2", "libicu72", "libselinux1", "libmount1", "libblkid1"),
     *(name for name in _PACKAGES["bookworm"] if name != "toxcore-utils"),
 )
 _SYSTEM_LIBRARIES = ("usr/lib/*/libtoxcore.so.2", "usr/lib/libtoxcore.so.2")
