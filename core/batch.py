@@ -5,7 +5,7 @@ A frame is a msgpack array `[VERSION, kind, generation, sequence, socket, items]
 `socket` is the index of the UDP socket the datagrams came to (0 for other kinds).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -20,7 +20,8 @@ DATAGRAMS = 1  # items: address, payload, address, payload, ...
 MESSAGES = 2  # items: [number, fields], ...
 # other kinds: 3-9 links (acknowledge, stop), 10-19 relay
 
-_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+# Its types are not known to the checker: named here, once.
+_pack: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
 class Frame(NamedTuple):
@@ -37,7 +38,7 @@ def encode(
     kind: int, generation: int, sequence: int, socket: int, items: Sequence[Any]
 ) -> bytes:
     """Returns the bytes of one frame; `items` may hold bytes, memoryviews, numbers and lists."""
-    return _pack((VERSION, kind, generation, sequence, socket, items))  # type: ignore[no-any-return]  # untyped
+    return _pack((VERSION, kind, generation, sequence, socket, items))
 
 
 def decode(data: bytes) -> Frame:

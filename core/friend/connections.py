@@ -48,13 +48,12 @@ class FriendConnections:
         onion: Onion,
         dht: Dht,
         relays: Relays,
-        listener: Listener,
         entropy: Entropy,
         drops: Counter[str],
     ) -> None:
         self._crypto, self._onion, self._dht, self._relays = crypto, onion, dht, relays
-        self.listener = listener
-        """Whom it tells; may be set later, before the first friend."""
+        self.listener: Listener
+        """Whom it tells; to be set before the first friend, for the messenger needs this first."""
         self._entropy = entropy
         self._drops = drops
         self._peers: dict[PublicKey, Peer] = {}

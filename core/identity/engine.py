@@ -130,17 +130,12 @@ class Engine:
             profile.keys, dht_keys, entropy, self, self, self.drops, now, unix_offset
         )
         self.crypto = NetCrypto(
-            profile.keys, dht_keys, shared, entropy, self, self, self.drops, now
+            profile.keys, dht_keys, shared, entropy, self, self.drops, now
         )
         self.friends = FriendConnections(
-            self.crypto,
-            self.onion,
-            self.dht,
-            self.relays,
-            self,  # type: ignore[arg-type]  # the messenger, which needs these connections first
-            entropy,
-            self.drops,
+            self.crypto, self.onion, self.dht, self.relays, entropy, self.drops
         )
+        self.crypto.listener = self.friends
         self.messenger = Messenger(
             profile, self.friends, self.onion, host, entropy, self.drops, now, unix_offset
         )
@@ -364,42 +359,6 @@ class Engine:
     def connected(self) -> bool:
         """Whether friends can find us."""
         return self._connected
-
-    # What sessions tell (core.net_crypto.Listener): all of it is for the friend connections
-
-    def accepts(
-        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
-    ) -> bool:
-        """Tells whether somebody who shook hands is to have a session."""
-        return self.friends.accepts(real_key, dht_key, source, now)
-
-    def session_up(self, real_key: PublicKey, now: float) -> None:
-        """Data goes both ways."""
-        self.friends.session_up(real_key, now)
-
-    def session_down(self, real_key: PublicKey, now: float) -> None:
-        """The session has ended."""
-        self.friends.session_down(real_key, now)
-
-    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
-        """The next packets in order."""
-        self.friends.lossless(real_key, packets, now)
-
-    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """A packet without order."""
-        self.friends.lossy(real_key, data, now)
-
-    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
-        """The peer has all packets up to this one."""
-        self.friends.acknowledged(real_key, number, now)
-
-    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
-        """The peer has another DHT key than before."""
-        self.friends.new_dht_key(real_key, dht_key, now)
-
-    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
-        """UDP carries the session, or only relays do."""
-        self.friends.direct_changed(real_key, direct, now)
 
     # End
 

@@ -119,22 +119,19 @@ class Messenger:
     def set_name(self, name: str | bytes, now: float) -> None:
         """Changes our name, and tells all friends. Raises BadValue above 128 bytes."""
         raw = bytes_of(name, "name", MAX_NAME_SIZE)
-        self._change(Unsent.NAME, now, name=raw)
+        changed = replace(self._presence.profile, name=raw)
+        self._presence.change(changed, Unsent.NAME, self._friends.values(), now)
 
     def set_status_message(self, text: str | bytes, now: float) -> None:
         """Changes what we say of ourselves. Raises BadValue above 1,007 bytes."""
         raw = bytes_of(text, "status message", MAX_STATUS_MESSAGE_SIZE)
-        self._change(Unsent.STATUS_MESSAGE, now, status_message=raw)
+        changed = replace(self._presence.profile, status_message=raw)
+        self._presence.change(changed, Unsent.STATUS_MESSAGE, self._friends.values(), now)
 
     def set_status(self, status: UserStatus, now: float) -> None:
         """Says whether we are there, away or busy."""
-        self._change(Unsent.STATUS, now, status=UserStatus(status))
-
-    def _change(self, what: Unsent, now: float, **fields: bytes | UserStatus) -> None:
-        own = self._presence
-        own.profile = replace(own.profile, **fields)  # type: ignore[arg-type]  # by what, they fit
-        for friend in self._friends.values():
-            own.tell(friend, what, now)
+        changed = replace(self._presence.profile, status=UserStatus(status))
+        self._presence.change(changed, Unsent.STATUS, self._friends.values(), now)
 
     def set_nospam(self, nospam: bytes, others: Sequence[bytes] = ()) -> None:
         """Changes our Tox ID. Requests to it and to those with the `others` are taken, at most 16

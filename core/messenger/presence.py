@@ -1,5 +1,7 @@
 """What we say of ourselves, and whom of our friends we have still to tell."""
 
+from collections.abc import Iterable
+
 from core.crypto import PublicKey
 from core.messenger.friend import Friend, Unsent
 from core.messenger.parts import Connections
@@ -18,6 +20,14 @@ class Presence:
         """With what we are now."""
         self._connections = connections
         self._timers: Timers[PublicKey] = Timers()
+
+    def change(
+        self, profile: Profile, what: Unsent, friends: Iterable[Friend], now: float
+    ) -> None:
+        """Takes what we are from now on, and tells all friends what of it is new."""
+        self.profile = profile
+        for friend in friends:
+            self.tell(friend, what, now)
 
     def tell(self, friend: Friend, what: Unsent, now: float) -> None:
         """Tells a friend as far as there is room, and the rest later; one that is offline hears

@@ -58,7 +58,6 @@ class NetCrypto:
         dht_keys: SharedKeys,
         entropy: Entropy,
         ways: Ways,
-        listener: Listener,
         drops: Counter[str],
         now: float,
         cookie_key: SharedKey | None = None,
@@ -68,7 +67,9 @@ class NetCrypto:
         self.drops = drops
         self._handshakes = Handshakes(real, dht, dht_keys, cookie_key, entropy, drops)
         self._entropy = entropy
-        self._ways, self._listener = ways, listener
+        self._ways = ways
+        self.listener: Listener
+        """Who is told; to be set before the first packet: friend connections need this first."""
         self._udp_limits, self._relay_limits = CookieLimits(now), CookieLimits(now)
         self._rates = rates
         self._memory = memory or HeldMemory()
@@ -215,12 +216,12 @@ class NetCrypto:
                 return None
         if session is not None and (session.peer_session_key or session.dht_key != dht_key):
             self._remove(session)
-            self._listener.session_down(real_key, now)
+            self.listener.session_down(real_key, now)
             if session.dht_key != dht_key:
-                self._listener.new_dht_key(real_key, dht_key, now)
+                self.listener.new_dht_key(real_key, dht_key, now)
             session = self._sessions.get(real_key)
         if session is None:
-            if not self._listener.accepts(real_key, dht_key, source, now):
+            if not self.listener.accepts(real_key, dht_key, source, now):
                 self.drops["crypto_refused"] += 1
                 return None
             session = self._sessions.get(real_key) or self._add(real_key, dht_key, now)
@@ -323,7 +324,7 @@ class NetCrypto:
                 return
             self._kill(session, now)
             if session.was_up:
-                self._listener.session_down(real_key, now)
+                self.listener.session_down(real_key, now)
             if real_key in self._sessions:
                 return
         if not self._handshakes.can_meet(real_key, dht_key):
@@ -436,7 +437,7 @@ class NetCrypto:
             Nonce(self._entropy.bytes(NONCE_SIZE)),
             self._rates(now, self._entropy.below(8)),
             self._ways,
-            self._listener,
+            self.listener,
             self.drops,
         )
         self._table.add(session)
@@ -451,7 +452,7 @@ class NetCrypto:
     def _ended(self, session: Session, now: float) -> None:
         if self._table.has(session):
             self._remove(session)
-            self._listener.session_down(session.real_key, now)
+            self.listener.session_down(session.real_key, now)
 
     def _remove(self, session: Session) -> None:
         session.state = State.DEAD

@@ -1,5 +1,7 @@
 """What finding the nodes nearest to a key takes, be it our own key or a friend's."""
 
+from abc import ABC, abstractmethod
+
 from core.crypto import KeyPair, PublicKey, SharedKey, precompute
 from core.onion_client.nodes import NodeList, Remembered
 from core.onion_client.paths import Path, PathPool
@@ -12,7 +14,7 @@ QUICK_ROUNDS = 10  # then each round waits twice as long; the reference goes on 
 NEVER = float("inf")
 
 
-class Lookup:
+class Lookup(ABC):
     """A searched key, the nodes nearest to it, and when random nodes are to be asked for more."""
 
     __slots__ = (
@@ -48,11 +50,11 @@ class Lookup:
         known = self.nodes.find(key)
         return precompute(self.requester.secret, key) if known is None else known.shared
 
+    @abstractmethod
     def take_answer(
         self, node: NodeInfo, shared: SharedKey, stored: int, key: bytes, path: Path, now: float
     ) -> None:
         """Enters an answer. Raises ProtocolViolation."""
-        raise NotImplementedError
 
     def hurry(self) -> None:
         """Has the next rounds follow quickly, as at the start."""

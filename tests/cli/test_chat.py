@@ -20,6 +20,7 @@ from core.messenger.events import (
 from core.tox_id import ToxId
 from tests.identity.clock import run
 from toxmesh.commands.chat import HELP, Chat
+from toxmesh.identity.host import AnyEvent
 from toxmesh.identity.identity import Identity
 
 BOB = KeyPair.generate(SeededEntropy("bob")).public
@@ -36,11 +37,11 @@ class Desk:
         self.chat = Chat(own, self.lines.append)
         self._task = asyncio.create_task(self.chat.listen())
 
-    async def happens(self, *events: object) -> list[str]:
+    async def happens(self, *events: AnyEvent) -> list[str]:
         """Lets events come; returns what is printed, without the times."""
         self.lines.clear()
         for event in events:
-            self.own._on_event(event, 0.0)  # type: ignore[arg-type]  # what the engine tells
+            self.own._on_event(event, 0.0)
         await asyncio.sleep(0.1)
         return [line[6:] for line in self.lines]
 

@@ -1,7 +1,7 @@
 """Friend connections among fakes that note what they are told: from a key to a session."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pytest
@@ -54,8 +54,11 @@ class World:
         self.has_room = True
         self.own_relays: list[NodeInfo] = []
         self.connections = FriendConnections(
-            self, self, self, self, self, SeededEntropy(1), self.drops
+            self, self, self, self, SeededEntropy(1), self.drops
         )
+        self.connections.listener = self
+        self.on_offline: Callable[[PublicKey], None] | None = None
+        """What the listener does besides, when a friend goes."""
 
     def take_said(self) -> list[tuple[object, ...]]:
         """Returns what the parts were told since the last time."""
@@ -148,6 +151,8 @@ class World:
 
     def friend_offline(self, real_key: PublicKey, now: float) -> None:
         self.events.append(("offline", real_key))
+        if self.on_offline is not None:
+            self.on_offline(real_key)
 
     def friend_direct(self, real_key: PublicKey, direct: bool, now: float) -> None:
         self.events.append(("direct", direct))
@@ -419,13 +424,7 @@ def test_a_session_that_is_up_is_told_once_and_names_the_dht_key_where_it_was_fo
 
 def test_a_listener_may_remove_a_friend_that_begins_anew() -> None:
     world = online()
-    told = world.friend_offline
-
-    def remove(real_key: PublicKey, now: float) -> None:
-        told(real_key, now)
-        world.connections.remove(real_key, now)
-
-    world.friend_offline = remove  # type: ignore[method-assign]  # this world's alone
+    world.on_offline = lambda friend: world.connections.remove(friend, world.now)
     world.connections.new_dht_key(FRIEND, OTHER_DHT_KEY, world.now)
     assert world.connections.status(FRIEND, world.now) is None
     assert ("search", OTHER_DHT_KEY) not in world.said

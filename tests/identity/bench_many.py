@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -102,11 +103,8 @@ def counting(kinds: Counter[str]) -> Iterator[None]:
         kinds[f"{packet[0]:02x}"] += 1
         send(self, endpoint, packet)
 
-    EngineRunner.send_udp = counted  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(EngineRunner, "send_udp", counted):
         yield
-    finally:
-        EngineRunner.send_udp = send  # type: ignore[method-assign]
 
 
 def cpu_of(node: Node) -> float:

@@ -118,7 +118,7 @@ class Alice:
 Story = Callable[[Alice], Awaitable[None]]
 
 
-def options(node: Node, udp: bool) -> dict[str, object]:
+def options(node: Node, udp: bool) -> dict[str, Any]:
     """How an identity reaches the one node of a test."""
     at = f"{node.host}:%d:{node.key.hex()}"
     return {
@@ -144,7 +144,7 @@ def tell(
     client.meet(node.host, node.udp_port, node.tcp_port, node.key, udp=udp)
 
     async def main() -> None:
-        own = Identity.create("Alice", path, **options(node, udp))  # type: ignore[arg-type]  # as named
+        own = Identity.create("Alice", path, **options(node, udp))
         async with own:
             alice = Alice(own, client)
             await (alice.asks() if we_ask else alice.is_asked())
@@ -397,7 +397,7 @@ def test_a_file_goes_on_after_its_receiver_was_restarted(
         await alice.own.close()  # in the midst of it
         with pytest.raises(TransferFailed):
             await taking
-        async with Identity.load(path, **options(node, True)) as own:  # type: ignore[arg-type]  # as named
+        async with Identity.load(path, **options(node, True)) as own:
             again = Alice(own, client)
             again.number = alice.number
             await again.together()

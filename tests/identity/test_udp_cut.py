@@ -31,7 +31,7 @@ BACK_S = 12.0  # a small packet tries the way every 4 s
 class Cut:
     """A switch in an identity's UDP port: while it is open, nothing passes to and from a peer."""
 
-    def __init__(self, own: Identity, port: int) -> None:
+    def __init__(self, own: Identity, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """`port` is the peer's."""
         assert own._runner is not None
         udp = own._runner._udp
@@ -40,8 +40,8 @@ class Cut:
         self._send, self._took = udp.send, udp._on_batch
         self.open = False
         self.dropped = 0
-        udp.send = self._sends  # type: ignore[method-assign]  # this is the switch
-        udp._on_batch = self._takes
+        monkeypatch.setattr(udp, "send", self._sends)
+        monkeypatch.setattr(udp, "_on_batch", self._takes)
 
     def _sends(self, endpoint: Endpoint, packet: bytes) -> None:
         if self.open and port_of(endpoint) == self._port:
@@ -59,7 +59,12 @@ class Cut:
 @pytest.mark.parametrize("we_send", [True, False], ids=["ours", "theirs"])
 @pytest.mark.parametrize("version", [NEW, OLD])
 def test_udp_is_cut_in_the_middle_of_a_file_which_goes_on_by_relay_and_back(
-    version: str, we_send: bool, make_node: MakeNode, make_client: MakeClient, tmp_path: Path
+    version: str,
+    we_send: bool,
+    make_node: MakeNode,
+    make_client: MakeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     node, client = make_node("ours"), make_client(version, name="Bob")
     at = 0
@@ -95,7 +100,7 @@ def test_udp_is_cut_in_the_middle_of_a_file_which_goes_on_by_relay_and_back(
         client.call("add_tcp_relay", **relay)
         await until(lambda: alice.over() == OVER_UDP, "they begin by UDP")
         await until(lambda: ways(alice)[-1] is Connection.DIRECT, "we say so too")
-        cut = Cut(alice.own, client.port)
+        cut = Cut(alice.own, client.port, monkeypatch)
         sending = asyncio.create_task(transfer(alice))
         await until(lambda: came() > SIZE // 20, "the file is on its way")
         cut.open, cut_at = True, time.monotonic()

@@ -37,8 +37,8 @@ def _library() -> ctypes.CDLL:
 
 
 def _function(name: str, answer: Any, *arguments: Any) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(_library(), name)
-    function.restype, function.argtypes = answer, arguments  # type: ignore[attr-defined]  # of C
+    function = _library()[name]
+    function.restype, function.argtypes = answer, arguments
     return function
 
 

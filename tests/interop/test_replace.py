@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
@@ -67,13 +68,13 @@ class _Files:
     def finish(self) -> None:
         """Waits for the last ones; each has arrived once and as it was sent."""
         for pair in self.pairs:
+            what = f"the files of {pair.alice.name} arrive"
+            wait_until(partial(self._have_arrived, pair), what, FILE_TIMEOUT_S)
             sent = self._sent[pair.alice.name]
-            wait_until(
-                lambda pair=pair, sent=sent: len(pair.bob.files) == len(sent),  # type: ignore[misc]  # mypy cannot infer the defaults' types
-                f"the files of {pair.alice.name} arrive",
-                FILE_TIMEOUT_S,
-            )
             assert pair.bob.files == [(_FILE_SIZE, digest) for digest in sent]
+
+    def _have_arrived(self, pair: Pair) -> bool:
+        return len(pair.bob.files) == len(self._sent[pair.alice.name])
 
 
 def _end(node: Node, name: str, how: signal.Signals) -> None:

@@ -61,7 +61,7 @@ class RealMessenger(RealPerson):
         nothing = Nothing()
         now = time.monotonic()
         self.connections = FriendConnections(
-            self.crypto, nothing, nothing, nothing, Later(), SystemEntropy(), self.drops
+            self.crypto, nothing, nothing, nothing, SystemEntropy(), self.drops
         )
         profile = Profile(self.real, b"spam", name.encode())
         self.messenger = Messenger(
@@ -75,6 +75,7 @@ class RealMessenger(RealPerson):
             time.time() - now,
         )
         self.connections.listener = self.messenger
+        self.crypto.listener = self.connections
 
     def find(self, real_key: bytes, dht_key: bytes, port: int) -> PublicKey:
         """Adds a friend, and is told its DHT key and its address."""
@@ -109,34 +110,6 @@ class RealMessenger(RealPerson):
                 self._receive()
         return True
 
-    # The listener of sessions
-
-    def accepts(
-        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
-    ) -> bool:
-        return self.connections.accepts(real_key, dht_key, source, now)
-
-    def session_up(self, real_key: PublicKey, now: float) -> None:
-        self.connections.session_up(real_key, now)
-
-    def session_down(self, real_key: PublicKey, now: float) -> None:
-        self.connections.session_down(real_key, now)
-
-    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
-        self.connections.lossless(real_key, packets, now)
-
-    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.connections.lossy(real_key, data, now)
-
-    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
-        self.connections.acknowledged(real_key, number, now)
-
-    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
-        self.connections.new_dht_key(real_key, dht_key, now)
-
-    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
-        self.connections.direct_changed(real_key, direct, now)
-
     # The listener of the messenger
 
     def event(self, event: Event, now: float) -> None:
@@ -160,19 +133,6 @@ class RealMessenger(RealPerson):
         number = self.messenger.send_file(friend, 0, size, None, "ours.bin", now)
         self.outgoing[number] = data
         return number
-
-
-class Later:
-    """Stands where the messenger will be; hears nothing before."""
-
-    def friend_online(self, real_key: PublicKey, now: float) -> None: ...
-    def friend_offline(self, real_key: PublicKey, now: float) -> None: ...
-    def friend_direct(self, real_key: PublicKey, direct: bool, now: float) -> None: ...
-    def friend_packets(
-        self, real_key: PublicKey, packets: Sequence[bytes], now: float
-    ) -> None: ...
-    def friend_lossy(self, real_key: PublicKey, data: bytes, now: float) -> None: ...
-    def friend_acknowledged(self, real_key: PublicKey, number: int, now: float) -> None: ...
 
 
 def digests(files: Sequence[bytes | bytearray]) -> list[str]:

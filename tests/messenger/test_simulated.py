@@ -8,30 +8,27 @@ from typing import Any
 import pytest
 
 from core.crypto import KeyPair, PublicKey
-from core.endpoint import Endpoint
 from core.friend.connections import FriendConnections
 from core.messenger import events
 from core.messenger.events import Connection, Control, Event, MessageKind, Outcome
 from core.messenger.module import Messenger
 from core.savedata.profile import Profile
-from tests.messenger.real import E, Later, Nothing
-from tests.net_crypto.world import Person, World
+from tests.messenger.real import E, Nothing
+from tests.net_crypto.world import Person, Timed, World
 
 
 class _Whole:
-    """What the network drives: sessions, friend connections and messenger in one."""
+    """The timers of sessions, friend connections and messenger in one."""
 
-    def __init__(self, person: "Chatter", crypto: Any) -> None:
-        self.parts = (crypto, person.connections, person.messenger)
-        self.handle_udp, self.handle_relay = crypto.handle_udp, crypto.handle_relay
-        self.status = crypto.status
+    def __init__(self, person: "Chatter") -> None:
+        self._parts: tuple[Timed, ...] = (person.crypto, person.connections, person.messenger)
 
     def next_timer(self) -> float | None:
-        due = [when for part in self.parts if (when := part.next_timer()) is not None]
+        due = [when for part in self._parts if (when := part.next_timer()) is not None]
         return min(due, default=None)
 
     def handle_timer(self, now: float) -> None:
-        for part in self.parts:
+        for part in self._parts:
             part.handle_timer(now)
 
 
@@ -45,14 +42,15 @@ class Chatter(Person):
         self.received: dict[int, bytearray] = {}
         nothing = Nothing()
         self.connections = FriendConnections(
-            self.crypto, nothing, nothing, nothing, Later(), self.entropy, self.drops
+            self.crypto, nothing, nothing, nothing, self.entropy, self.drops
         )
         profile = Profile(self.real, b"spam", name.encode())
         self.messenger = Messenger(
             profile, self.connections, nothing, self, self.entropy, self.drops, world.now, 0.0
         )
         self.connections.listener = self.messenger
-        self.crypto = _Whole(self, self.crypto)  # type: ignore[assignment]  # what World uses of it
+        self.crypto.listener = self.connections
+        self.timed = _Whole(self)
 
     @property
     def key(self) -> PublicKey:
@@ -96,34 +94,6 @@ class Chatter(Person):
         elif isinstance(event, events.FileChunkWanted):
             part = self.file[event.position : event.position + event.size]
             self.messenger.file_chunk(event.friend, event.number, event.position, part, now)
-
-    # The listener of sessions
-
-    def accepts(
-        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
-    ) -> bool:
-        return self.connections.accepts(real_key, dht_key, source, now)
-
-    def session_up(self, real_key: PublicKey, now: float) -> None:
-        self.connections.session_up(real_key, now)
-
-    def session_down(self, real_key: PublicKey, now: float) -> None:
-        self.connections.session_down(real_key, now)
-
-    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
-        self.connections.lossless(real_key, packets, now)
-
-    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.connections.lossy(real_key, data, now)
-
-    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
-        self.connections.acknowledged(real_key, number, now)
-
-    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
-        self.connections.new_dht_key(real_key, dht_key, now)
-
-    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
-        self.connections.direct_changed(real_key, direct, now)
 
 
 def content(size: int) -> bytes:

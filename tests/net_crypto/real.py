@@ -50,11 +50,11 @@ class RealPerson:
             SharedKeys(self.dht.secret),
             entropy,
             self,
-            self,
             self.drops,
             time.monotonic(),
             rates=rates,
         )
+        self.crypto.listener = self
 
     def meet(self, real_key: bytes, dht_key: bytes, port: int) -> None:
         """Begins a session with a friend on loopback."""

@@ -6,7 +6,7 @@ import pytest
 
 from core import crypto
 from core.crypto import LOW_ORDER, KeyPair, Nonce, PublicKey, SharedKeys
-from core.endpoint import udp4
+from core.endpoint import Endpoint, udp4
 from core.entropy import SeededEntropy
 from core.net_crypto import HeldMemory
 from core.net_crypto.session import Session
@@ -55,18 +55,27 @@ class Wire:
         return [packet for one, packet in self.sent if one is sender and packet[0] == kind]
 
 
+class Ear(Person):
+    """Keeps what comes, and answers nothing."""
+
+    def __init__(self, world: World, name: str, number: int) -> None:
+        super().__init__(world, name, number)
+        self.heard: list[bytes] = []
+
+    def take(self, packet: bytes, source: Endpoint) -> None:
+        self.heard.append(packet)
+
+
 def cookie_from(world: World, person: Person, keys: KeyPair = STRANGER) -> bytes:
     """Asks for a cookie and opens the answer."""
-    answers: list[bytes] = []
-    host = Person(world, "stranger", 99)
+    host = Ear(world, "stranger", 99)
     host.endpoint = ELSEWHERE
-    host.take = lambda packet, source: answers.append(packet)  # type: ignore[method-assign]
     world.at_endpoint[ELSEWHERE] = host
     person.take(request(person, keys), ELSEWHERE)
     world.run_for(1)
     shared = crypto.precompute(keys.secret, person.dht.public)
     assert shared is not None
-    answer = CookieResponse.decode(answers[0])
+    answer = CookieResponse.decode(host.heard[0])
     body = CookieResponseBody.open(shared, answer.nonce, answer.sealed)
     assert body.echo == b"the echo"
     return body.cookie

@@ -4,7 +4,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.endpoint import Endpoint, udp4
@@ -14,6 +14,13 @@ from core.net_crypto import HeldMemory, NetCrypto
 from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.rates import RateRule
 from core.wire import WireError
+
+
+class Timed(Protocol):
+    """Whatever has timers."""
+
+    def handle_timer(self, now: float) -> None: ...
+    def next_timer(self) -> float | None: ...
 
 
 class World:
@@ -95,14 +102,14 @@ class World:
                 _, _, what, arguments = heapq.heappop(self._heap)
                 what(*arguments)
             elif person is not None:
-                person.crypto.handle_timer(self.now)
+                person.timed.handle_timer(self.now)
                 person.wakes += 1
         self.now = until
 
     def _next_timer(self) -> tuple[float, "Person | None"]:
         best: tuple[float, Person | None] = (float("inf"), None)
         for person in self.people:
-            when = person.crypto.next_timer()
+            when = person.timed.next_timer()
             if when is not None and when < best[0]:
                 best = (when, person)
         return best
@@ -148,12 +155,14 @@ class Person:
             SharedKeys(self.dht.secret),
             entropy,
             self,
-            self,
             self.drops,
             world.now,
             rates=rates,
             memory=memory,
         )
+        self.crypto.listener = self
+        self.timed: Timed = self.crypto
+        """What the world has the time for."""
 
     # Commands
 

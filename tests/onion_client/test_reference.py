@@ -7,9 +7,9 @@ import pytest
 
 from core.crypto import KeyPair, Nonce, PublicKey, SecretKey, SharedKey, precompute
 from core.endpoint import Endpoint, from_text
+from core.onion_client.announcing import OwnAnnounce
 from core.onion_client.asker import Asker
 from core.onion_client.letters import Letters
-from core.onion_client.lookup import Lookup
 from core.onion_client.paths import Path
 from core.onion_client.pending import Asked
 from core.onion_client.searching import FriendSearch
@@ -98,8 +98,8 @@ def test_an_announce_request_is_libtoxcore_s() -> None:
     hand = Hand()
     entropy = Planned(bytes.fromhex(body["sendback"]), raw(vector, "nonce"))
     asker = Asker(hand.dht, entropy, hand, Counter())
-    data_key = bytes.fromhex(body["data_key"])
-    lookup = Lookup(requester.public, requester, data_key, 12, asker.for_self)
+    data_key = PublicKey(bytes.fromhex(body["data_key"]))
+    lookup = OwnAnnounce(requester, data_key, asker)
     node = hand.nodes[0].info
     ping_id = bytes.fromhex(body["ping_id"])
     assert asker.ask(lookup, node, NOW, key(vector["keys"]), ping_id)
