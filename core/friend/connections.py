@@ -100,6 +100,10 @@ class FriendConnections:
         """How many packets of bulk data would be taken now."""
         return self._crypto.room(real_key)
 
+    def real_keys(self) -> list[PublicKey]:
+        """Returns all with whom a session is wanted."""
+        return list(self._peers)
+
     def is_online(self, real_key: PublicKey) -> bool:
         """Tells whether a session with the friend is up."""
         peer = self._peers.get(real_key)
