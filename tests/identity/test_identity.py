@@ -20,7 +20,9 @@ from core.messenger.events import (
 )
 from tests.identity.clock import run, until, within
 from toxmesh.identity.files import TransferFailed
+from toxmesh.identity.host import EngineRunner
 from toxmesh.identity.identity import Identity, IdentityError
+from toxmesh.identity.inbox import StoredMessage
 from toxmesh.identity.naming import key_of
 
 LOCAL = ("127.0.0.1",)
@@ -60,7 +62,8 @@ class Neighbours:
 
 def node(identity: Identity) -> str:
     """Returns how others name an identity's node of the DHT."""
-    return f"127.0.0.1:{identity.port}:{identity._engine.dht_key.hex()}"
+    assert isinstance(identity._runner, EngineRunner)
+    return f"127.0.0.1:{identity.port}:{identity._runner.engine.dht_key.hex()}"
 
 
 class Diary:
@@ -172,6 +175,32 @@ def test_received_messages_are_kept_until_they_were_taken(tmp_path: Path) -> Non
                     if texts[-1] == "three":
                         break
             assert texts == ["one", "two", "two", "three"]
+
+    run(talk())
+
+
+def test_an_answer_takes_its_message(tmp_path: Path) -> None:
+    path = tmp_path / "bob.tox"
+
+    async def talk() -> None:
+        async with Neighbours() as town, town.identity("Alice") as alice:
+            hers = Diary(alice)
+            async with town.identity("Bob", path) as bob:
+                taking = Diary(bob)
+                await befriend(alice, bob)
+                taking._task.cancel()
+                sent = [alice.send(bob.public_key, text) for text in ("one", "two")]
+                await within(60, sent[-1].delivered())
+            for _ in range(2):  # a bot that dies after each answer, before it asks for more
+                async with town.again(path) as bob:
+                    async for event in bob.events():
+                        if isinstance(event, StoredMessage):
+                            bob.send(event.friend, f"re {event.text}", answers=event)
+                            break
+            async with town.again(path) as bob:
+                assert bob.status()["messages"]["untaken"] == 0
+                await until(lambda: len(hers.texts()) == 2, "the answers arrive", 300)
+            assert hers.texts() == ["re one", "re two"]
 
     run(talk())
 

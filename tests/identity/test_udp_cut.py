@@ -18,6 +18,7 @@ from tests.identity.test_libtoxcore import Alice, content, tell, until, within
 from tests.interop.chat import OVER_TCP, OVER_UDP
 from tests.interop.conftest import MakeClient, MakeNode, make_client, make_node
 from tests.interop.peers import NEW, OLD
+from toxmesh.identity.host import EngineRunner
 from toxmesh.identity.identity import Identity
 
 pytestmark = [pytest.mark.interop, pytest.mark.process, pytest.mark.slow]
@@ -33,7 +34,7 @@ class Cut:
 
     def __init__(self, own: Identity, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """`port` is the peer's."""
-        assert own._runner is not None
+        assert isinstance(own._runner, EngineRunner)
         udp = own._runner._udp
         assert udp is not None
         self._port = port

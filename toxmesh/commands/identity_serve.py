@@ -41,11 +41,11 @@ class Bot:
         the mailbox, or sent no text at all, is one line.
         """
         from core.messenger.errors import MessengerError
-        from toxmesh.identity.mailbox import MailboxFull
+        from toxmesh.identity.mailbox import MailboxError
 
         try:
             self._answer(event)
-        except (MessengerError, MailboxFull, ValueError) as error:
+        except (MessengerError, MailboxError, ValueError) as error:
             self._say(f"failed {error}")
 
     def _answer(self, event: object) -> None:
@@ -54,8 +54,8 @@ class Bot:
             FileOffer,
             FriendRequest,
             IdentityConnected,
-            Message,
         )
+        from toxmesh.identity.inbox import StoredMessage
 
         match event:
             case IdentityConnected(connected):
@@ -66,10 +66,10 @@ class Bot:
                     self._own.accept(key)
             case ConnectionChanged(key, connection):
                 self._say(f"friend {key.hex().upper()} {connection.value}")
-            case Message(key, kind):
+            case StoredMessage(key, kind):
                 self._say(f"message {key.hex().upper()} {one_line(event.text)}")
                 if self._echo:
-                    self._own.send(key, event.raw, kind)
+                    self._own.send(key, event.raw, kind, answers=event)
             case FileOffer() if event.unsets_avatar:
                 pass  # no file: toxic says so each time it comes
             case FileOffer(key):

@@ -3,16 +3,24 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from core.crypto import PublicKey
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from core.identity import Engine, EngineOptions
-from core.messenger.events import Event, IdentityConnected
+from core.identity import Carrier, Engine, EngineOptions
+from core.messenger.events import Event, IdentityConnected, MessageKind
+from core.messenger.module import Messenger
+from core.packets.nodes import NodeInfo
 from core.relay_client import Target
 from core.savedata.profile import Profile
 from toxmesh.identity.dialer import AsyncDialer
+from toxmesh.identity.mailbox import Mailbox, MailboxError
+from toxmesh.identity.post import Post
 from toxmesh.identity.udp import UdpPort
 
 AnyEvent = Event | IdentityConnected
@@ -26,20 +34,96 @@ _entropies: WeakKeyDictionary[asyncio.AbstractEventLoop, SystemEntropy] = WeakKe
 """One source for all engines of a loop, for it keeps 8 KiB at hand; no two threads share one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands behind an engine: who hears its events, and its messages on disk."""
+
+    on_event: Callable[[AnyEvent, float], None]
+    """Raises MailboxError where a message cannot be kept."""
+    mailbox: Mailbox
+    post: Post
+
+
+class AnyEngine(Protocol):
+    """What an identity needs of its engine, wherever its packets are carried."""
+
+    messenger: Messenger
+    drops: Counter[str]
+
+    @property
+    def connected(self) -> bool:
+        """Whether friends can find us."""
+        ...
+
+    def bootstrap(self, nodes: Sequence[NodeInfo], now: float) -> None:
+        """Takes nodes to begin with."""
+        ...
+
+    def profile(self, now: float) -> Profile:
+        """Returns the identity as it is to be saved."""
+        ...
+
+    def shut_down(self, now: float) -> None:
+        """Ends all sessions, so that friends see at once that we are gone; to be saved before."""
+        ...
+
+
+class Runner(Protocol):
+    """What runs an engine until `close`; times are the loop's."""
+
+    @property
+    def engine(self) -> AnyEngine:
+        """What it runs."""
+        ...
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What carries its packets, if that is in this process."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The UDP port; 0 without."""
+        ...
+
+    def plan(self) -> None:
+        """To be called after each command to the engine."""
+        ...
+
+    def send_message(
+        self, friend: PublicKey, kind: MessageKind, raw: bytes, letter: int, now: float
+    ) -> int:
+        """Gives the messenger a text, whose number in the mailbox is `letter`; returns the
+        messenger's number. Raises MessengerError."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+        ...
+
+
+MakeRunner = Callable[
+    [Profile, EngineOptions, Behind, tuple[int, int], tuple[str, ...]], Runner
+]
+"""Makes the runner of an identity: profile, options, what stands behind it, first and last UDP
+port, own addresses. Raises PortError."""
+
+
 class EngineRunner:
-    """Runs an engine until `close`; times are the loop's. `on_event` must not raise."""
+    """Runs an engine in this process."""
 
     def __init__(
         self,
         profile: Profile,
         options: EngineOptions,
-        on_event: Callable[[AnyEvent, float], None],
+        behind: Behind,
         ports: tuple[int, int],
         hosts: tuple[str, ...],
     ) -> None:
         """Binds the UDP port, if `options.udp`. Raises PortError where none can be had."""
         loop = self._loop = asyncio.get_running_loop()
-        self._on_event = on_event
+        self._on_event = behind.on_event
+        self._ill = ""
         self._timer: asyncio.TimerHandle | None = None
         self._dialer = AsyncDialer(loop)
         self._closed = False
@@ -51,6 +135,11 @@ class EngineRunner:
         if self.engine.options.udp:
             self._udp = UdpPort(loop, self._came, self.engine.drops, ports, hosts)
         self.plan()
+
+    @property
+    def carrier(self) -> Carrier:
+        """What carries the packets."""
+        return self.engine
 
     @property
     def port(self) -> int:
@@ -67,6 +156,12 @@ class EngineRunner:
         if self._udp is not None:
             self._udp.close()
         self._dialer.close()
+
+    def send_message(
+        self, friend: PublicKey, kind: MessageKind, raw: bytes, letter: int, now: float
+    ) -> int:
+        """Sends a text; receipts come with the messenger's numbers, so that nobody needs ours."""
+        return self.engine.messenger.send_message(friend, kind, raw, now)
 
     # What comes in
 
@@ -138,6 +233,13 @@ class EngineRunner:
         self._dialer.hang_up(line)
 
     def event(self, event: AnyEvent, now: float) -> None:
-        """Tells what happened."""
-        if not self._closed:
+        """Tells what happened. A message that the disk does not take is lost, for its sender has
+        been told already that it came; one line says so until something else is wrong."""
+        if self._closed:
+            return
+        try:
             self._on_event(event, now)
+        except MailboxError as error:
+            if self._ill != str(error):
+                self._ill = str(error)
+                log.error("messages are lost, or will come twice: %s", error)

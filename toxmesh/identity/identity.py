@@ -26,7 +26,7 @@ from typing import Any, Self
 from core import bootstrap_node
 from core.crypto import PublicKey
 from core.entropy import SystemEntropy
-from core.identity import Engine, EngineOptions
+from core.identity import EngineOptions
 from core.messenger.errors import UnknownFriend
 from core.messenger.events import (
     ConnectionChanged,
@@ -51,8 +51,15 @@ from core.tox_id import ToxId
 from toxmesh import nodes
 from toxmesh.identity.door import IdentityDoor, door_of
 from toxmesh.identity.files import FileTransfers, Progress, Source
-from toxmesh.identity.host import AnyEvent, EngineRunner
-from toxmesh.identity.inbox import EventsLost, Inbox
+from toxmesh.identity.host import (
+    AnyEngine,
+    AnyEvent,
+    Behind,
+    EngineRunner,
+    MakeRunner,
+    Runner,
+)
+from toxmesh.identity.inbox import EventsLost, Inbox, StoredMessage
 from toxmesh.identity.mailbox import Mailbox
 from toxmesh.identity.naming import Friend, find_nodes, key_of
 from toxmesh.identity.post import Post, Sent
@@ -85,6 +92,7 @@ class Identity:
         lan_discovery: bool = False,
         proxy: str | None = None,
         standing_relays: int = STANDING,
+        runner: MakeRunner = EngineRunner,
     ) -> None:
         """Keeps an identity; nothing is sent before `start`.
 
@@ -95,6 +103,7 @@ class Identity:
         `socks5://user:password@host:port` or `http://…`; names are then resolved by the proxy, and
         no datagram is sent. `standing_relays`: how many are connected though nobody needs them yet;
         fewer where thousands of identities share an address, of which a relay takes 64 connections.
+        `runner`: what runs it, if its packets are carried elsewhere than in this process.
         Raises ValueError for what is no node.
         """
         self._profile = profile
@@ -110,7 +119,8 @@ class Identity:
         self._lan_discovery = lan_discovery
         self._standing_relays = standing_relays
         self._proxy = None if proxy is None else Proxy.from_url(proxy)
-        self._runner: EngineRunner | None = None
+        self._make_runner = runner
+        self._runner: Runner | None = None
         self._mailbox: Mailbox | None = None
         self._saver: asyncio.Task[None] | None = None
         self._seeker: asyncio.Task[None] | None = None
@@ -173,8 +183,9 @@ class Identity:
                 proxy=self._proxy,
                 standing_relays=self._standing_relays,
             )
-            self._runner = EngineRunner(
-                self._profile, options, self._on_event, self._ports, self._hosts
+            behind = Behind(self._on_event, self._mailbox, self._post)
+            self._runner = self._make_runner(
+                self._profile, options, behind, self._ports, self._hosts
             )
         finally:
             if self._runner is None:
@@ -194,8 +205,9 @@ class Identity:
         if self._file is not None:
             self._file.unlock()
 
-    async def close(self) -> None:
-        """Goes offline and saves; `events` ends."""
+    async def close(self, *, stays: bool = False) -> None:
+        """Goes offline and saves; `events` ends. `stays`: another process goes on with the
+        sessions, which are not ended."""
         runner = self._runner
         if runner is None:
             return
@@ -209,7 +221,8 @@ class Identity:
         now = asyncio.get_running_loop().time()
         self._files.close()
         self._profile = runner.engine.profile(now)
-        runner.engine.shut_down(now)
+        if not stays:
+            runner.engine.shut_down(now)
         runner.close()
         self._runner = None
         try:
@@ -243,16 +256,14 @@ class Identity:
         self._engine.bootstrap(nodes, now)
 
     @property
-    def _engine(self) -> Engine:
-        if self._runner is None:
+    def _running(self) -> tuple[Runner, Mailbox, Post]:
+        if self._runner is None or self._mailbox is None or self._post is None:
             raise IdentityError("the identity is not running: use it within `async with`")
-        return self._runner.engine
+        return self._runner, self._mailbox, self._post
 
     @property
-    def _letters(self) -> Post:
-        if self._post is None:
-            raise IdentityError("the identity is not running: use it within `async with`")
-        return self._post
+    def _engine(self) -> AnyEngine:
+        return self._running[0].engine
 
     def _plan(self) -> None:
         if self._runner is not None:
@@ -344,7 +355,7 @@ class Identity:
         """Ends a friendship, with all that was still to be sent. Raises UnknownFriend."""
         key = key_of(friend)
         self._do(self._engine.messenger.remove_friend, key)
-        self._letters.forget(key)
+        self._running[2].forget(key)
         self.save()
 
     def is_online(self, friend: Friend) -> bool:
@@ -369,23 +380,34 @@ class Identity:
     # Messages
 
     def send(
-        self, friend: Friend, text: str | bytes, kind: MessageKind = MessageKind.NORMAL
+        self,
+        friend: Friend,
+        text: str | bytes,
+        kind: MessageKind = MessageKind.NORMAL,
+        *,
+        answers: StoredMessage | None = None,
     ) -> Sent:
         """Sends a message, now or when the friend comes online; `await sent.delivered()` waits for
         its receipt.
 
         A text of more than 1,372 bytes leaves as several messages, cut between words or letters;
-        the last one is returned. Raises UnknownFriend, ValueError for an empty text, MailboxFull.
+        the last one is returned. `answers`: the message that is done with by this one: both stand
+        on disk as one, so that a program that dies answers neither twice nor not at all. Raises
+        UnknownFriend, ValueError for an empty text, MailboxError (MailboxFull).
         """
         key = key_of(friend)
         self.friend(key)
         raw = text.encode() if isinstance(text, str) else text
         if not raw:
             raise ValueError("a message needs a text")
-        return self._letters.send(key, kind, raw)
+        _, box, post = self._running
+        with box.together():
+            if answers is not None:
+                box.taken(answers.number)
+            return post.send(key, kind, raw)
 
-    def _deliver(self, friend: PublicKey, kind: MessageKind, raw: bytes) -> int:
-        number: int = self._do(self._engine.messenger.send_message, friend, kind, raw)
+    def _deliver(self, friend: PublicKey, kind: MessageKind, raw: bytes, letter: int) -> int:
+        number: int = self._do(self._running[0].send_message, friend, kind, raw, letter)
         return number
 
     def send_packet(self, friend: Friend, data: bytes) -> None:
@@ -478,9 +500,8 @@ class Identity:
 
     def status(self) -> dict[str, Any]:
         """Returns how it is at this moment: see toxmesh.identity.status."""
-        engine, box = self._engine, self._mailbox
-        assert box is not None  # as long as there is an engine
-        return describe(engine, box, self.port, asyncio.get_running_loop().time())
+        runner, box, _ = self._running
+        return describe(runner, box, asyncio.get_running_loop().time())
 
     def open_door(self) -> None:
         """Lets `toxmesh identity status` ask, until the identity is closed. Raises ProfileError."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from core.crypto import PublicKey
 from core.messenger.events import Message, MessageKind
@@ -27,6 +28,8 @@ class StoredMessage(Message):
 
     received: float
     """Unix seconds."""
+    number: int
+    """By which `Identity.send` knows what it `answers`."""
 
 
 class Inbox:
@@ -34,7 +37,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._mailbox: Mailbox | None = None
-        self._events: deque[AnyEvent | tuple[int, StoredMessage]] = deque()
+        self._events: deque[AnyEvent] = deque()
         self._plain = 0  # events that are no messages
         self._lost = 0
         self._came: asyncio.Event | None = None  # of who waits for the next one
@@ -46,8 +49,7 @@ class Inbox:
         self._open = True
         for row in mailbox.received():
             kind, friend = MessageKind(row.kind), PublicKey(row.friend)
-            message = StoredMessage(friend, kind, row.text, row.received)
-            self._events.append((row.id, message))
+            self._events.append(StoredMessage(friend, kind, row.text, row.received, row.id))
 
     def close(self) -> None:
         """Nothing comes any more: `take` ends when all is taken."""
@@ -70,7 +72,8 @@ class Inbox:
         self._wake()
 
     def put_message(self, friend: PublicKey, kind: MessageKind, raw: bytes, at: float) -> None:
-        """Keeps a message, on disk first; `at` is in Unix seconds."""
+        """Keeps a message, on disk first; `at` is in Unix seconds. Raises MailboxError where the
+        disk does not take it."""
         if self._mailbox is None:
             return
         try:
@@ -78,7 +81,10 @@ class Inbox:
         except MailboxFull:
             self._lost += 1
             return
-        self._events.append((number, StoredMessage(friend, kind, raw, at)))
+        self._mailbox.then(partial(self._kept, StoredMessage(friend, kind, raw, at, number)))
+
+    def _kept(self, message: StoredMessage) -> None:
+        self._events.append(message)
         self._wake()
 
     async def take(self) -> AsyncIterator[AnyEvent | EventsLost]:
@@ -86,14 +92,13 @@ class Inbox:
         while True:
             while self._events:
                 event = self._events.popleft()
-                if isinstance(event, tuple):
-                    number, message = event
-                    yield message
-                    if self._mailbox is not None:
-                        self._mailbox.taken(number)
-                else:
+                if not isinstance(event, StoredMessage):
                     self._plain -= 1
                     yield event
+                    continue
+                yield event
+                if self._mailbox is not None:
+                    self._mailbox.taken(event.number)
             if self._lost:
                 lost, self._lost = self._lost, 0
                 yield EventsLost(lost)

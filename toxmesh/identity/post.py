@@ -1,18 +1,24 @@
 """Messages on their way out: on disk until their receipts, and a few of them in flight."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from core.crypto import PublicKey
 from core.messenger.errors import MessengerError
 from core.messenger.events import MessageKind
 from core.packets.messenger import MAX_MESSAGE_SIZE
-from toxmesh.identity.mailbox import Mailbox
+from toxmesh.identity.mailbox import Mailbox, MailboxError
+
+log = logging.getLogger("toxmesh.identity")
 
 _IN_FLIGHT = 64  # messages to a friend without a receipt, at most: the others wait on disk
 
-Deliver = Callable[[PublicKey, MessageKind, bytes], int]
-"""Hands a text to the messenger; returns its number there. Raises MessengerError."""
+Deliver = Callable[[PublicKey, MessageKind, bytes, int], int]
+"""Hands a text and its letter, our own number of it, to the messenger; returns the messenger's
+number. Raises MessengerError."""
 
 
 class Sent:
@@ -40,13 +46,15 @@ class Sent:
 
 
 class _Way:
-    """What is on its way to one friend, in this session."""
+    """What is on its way to one friend, in this session. Numbers of ours grow in the order in which
+    messages leave, so that a receipt for one is a receipt for all before it."""
 
-    __slots__ = ("flying", "last")
+    __slots__ = ("flying", "last", "letters")
 
     def __init__(self) -> None:
-        self.flying: dict[int, int] = {}  # by the messenger's number: ours
-        self.last = 0  # the greatest number of ours that was sent
+        self.flying: deque[int] = deque()  # ours, in order
+        self.letters: dict[int, int] = {}  # by the messenger's number: ours
+        self.last = 0  # the greatest number of ours that was handed over
 
 
 class Post:
@@ -59,15 +67,21 @@ class Post:
         self._sent: dict[int, Sent] = {}
 
     def send(self, friend: PublicKey, kind: MessageKind, raw: bytes) -> Sent:
-        """Keeps a text, in parts if it is long, and sends it when it can be; returns the last part.
+        """Keeps a text, in parts if it is long, all or none of them, and sends it when it can be;
+        returns the last part.
 
-        Raises MailboxFull."""
+        Raises MailboxError."""
         number = 0
-        for part in cut(raw):
-            number = self._mailbox.put(friend, kind, part)
-        sent = self._sent[number] = Sent(number)
-        self.pump(friend)
+        with self._mailbox.together():
+            for part in cut(raw):
+                number = self._mailbox.put(friend, kind, part)
+            sent = Sent(number)
+            self._mailbox.then(partial(self._kept, friend, sent))
         return sent
+
+    def _kept(self, friend: PublicKey, sent: Sent) -> None:
+        self._sent[sent.id] = sent
+        self.pump(friend)
 
     def forget(self, friend: PublicKey) -> None:
         """Gives up what was to be sent to somebody who is no friend any more."""
@@ -78,20 +92,37 @@ class Post:
         """A friend has come or gone. Whatever has no receipt by then is sent again next time."""
         if not online:
             self._ways.pop(friend, None)
-        elif friend not in self._ways:
-            self._ways[friend] = _Way()
-            asyncio.get_running_loop().call_soon(self.pump, friend)
+            return
+        self._ways.setdefault(friend, _Way())
+        asyncio.get_running_loop().call_soon(self.pump, friend)
+
+    def resume(self, friend: PublicKey, taken: int, acked: int, flying: Sequence[int]) -> None:
+        """Goes on in a session of an earlier process, which had handed over all up to `taken`; the
+        friend has all up to `acked`, and `flying` are those between. To be told before the friend
+        is online here."""
+        way = self._ways[friend] = _Way()
+        way.last = taken
+        way.flying.extend(flying)
+        self.arrived(friend, acked)
 
     def receipt(self, friend: PublicKey, number: int) -> None:
         """A message has arrived; `number` is the messenger's."""
         way = self._ways.get(friend)
-        own = None if way is None else way.flying.pop(number, None)
-        if own is None:
+        letter = None if way is None else way.letters.pop(number, None)
+        if letter is not None:
+            self.arrived(friend, letter)
+
+    def arrived(self, friend: PublicKey, upto: int) -> None:
+        """The friend has all messages up to this one of ours that were handed over."""
+        way = self._ways.get(friend)
+        if way is None:
             return
-        self._mailbox.delivered(own)
-        sent = self._sent.pop(own, None)
-        if sent is not None:
-            sent.arrived()
+        upto = min(upto, way.last)
+        self._mailbox.delivered(friend, upto)
+        while way.flying and way.flying[0] <= upto:
+            sent = self._sent.pop(way.flying.popleft(), None)
+            if sent is not None:
+                sent.arrived()
         asyncio.get_running_loop().call_soon(self.pump, friend)
 
     def pump(self, friend: PublicKey) -> None:
@@ -100,12 +131,18 @@ class Post:
         room = 0 if way is None else _IN_FLIGHT - len(way.flying)
         if way is None or room <= 0:
             return
-        for row in self._mailbox.waiting(friend, way.last, room):
+        try:
+            rows = self._mailbox.waiting(friend, way.last, room)
+        except MailboxError as error:
+            log.error("%s", error)
+            return
+        for row in rows:
             try:
-                number = self._deliver(friend, MessageKind(row.kind), row.text)
+                number = self._deliver(friend, MessageKind(row.kind), row.text, row.id)
             except MessengerError:
                 return  # no room now, or gone: the next receipt or the next coming tries again
-            way.flying[number] = row.id
+            way.letters[number] = row.id
+            way.flying.append(row.id)
             way.last = row.id
 
     def close(self) -> None:

@@ -2,19 +2,23 @@
 
 from typing import Any
 
+from core.crypto import PublicKey
 from core.endpoint import to_text
-from core.identity import Engine
+from core.identity import Carrier
+from toxmesh.identity.host import Runner
 from toxmesh.identity.mailbox import Mailbox
 
 
-def describe(engine: Engine, mailbox: Mailbox, port: int, now: float) -> dict[str, Any]:
-    """Returns what `toxmesh identity status --json` prints; times in seconds, keys in hex."""
+def describe(runner: Runner, mailbox: Mailbox, now: float) -> dict[str, Any]:
+    """Returns what `toxmesh identity status --json` prints; times in seconds, keys in hex. What
+    another process knows, since it carries the packets, is None and no relay here."""
     outgoing, incoming = mailbox.counts()
+    engine, carrier = runner.engine, runner.carrier
     return {
         "tox_id": str(engine.messenger.tox_id),
-        "udp_port": port,
+        "udp_port": runner.port,
         "connected": engine.connected,
-        "friends": [_friend(engine, mailbox, key, now) for key in engine.messenger.friends()],
+        "friends": [_friend(runner, mailbox, key, now) for key in engine.messenger.friends()],
         "relays": [
             {
                 "key": row.key.hex().upper(),
@@ -27,15 +31,16 @@ def describe(engine: Engine, mailbox: Mailbox, port: int, now: float) -> dict[st
                 "waiting_bytes": row.waiting,
                 "failures": row.failures,
             }
-            for row in engine.relays.status()
+            for row in (() if carrier is None else carrier.relays.status())
         ],
         "messages": {"unsent": outgoing, "untaken": incoming},
         "drops": dict(sorted(engine.drops.items())),
     }
 
 
-def _friend(engine: Engine, mailbox: Mailbox, key: Any, now: float) -> dict[str, Any]:
-    view = engine.messenger.friend(key)
+def _friend(runner: Runner, mailbox: Mailbox, key: PublicKey, now: float) -> dict[str, Any]:
+    messenger = runner.engine.messenger
+    view = messenger.friend(key)
     row: dict[str, Any] = {
         "key": key.hex().upper(),
         "nick": view.saved.name.decode("utf-8", "replace"),
@@ -50,14 +55,26 @@ def _friend(engine: Engine, mailbox: Mailbox, key: Any, now: float) -> dict[str,
                 "position": transfer.position,
                 "state": transfer.state.name.lower(),
             }
-            for transfer in engine.messenger.transfers(key)
+            for transfer in messenger.transfers(key)
         ],
+        "search": None,
+        "addresses": [],
+        "session": None,
     }
-    found = engine.friends.status(key, now)
-    row["search"] = None if found is None else found.state.value
-    row["addresses"] = [] if found is None else [to_text(each) for each in found.addresses]
-    session = engine.crypto.status(key)
-    row["session"] = None
+    if runner.carrier is not None:
+        row |= way_to(runner.carrier, key, now)
+    return row
+
+
+def way_to(carrier: Carrier, key: PublicKey, now: float) -> dict[str, Any]:
+    """Returns how a friend is reached: `search`, `addresses` and `session` of its row."""
+    found = carrier.friends.status(key, now)
+    row: dict[str, Any] = {
+        "search": None if found is None else found.state.value,
+        "addresses": [] if found is None else [to_text(each) for each in found.addresses],
+        "session": None,
+    }
+    session = carrier.crypto.status(key)
     if session is not None:
         row["session"] = {
             "state": session.state.value,
