@@ -14,6 +14,7 @@ from core.savedata.file import read, write
 from core.savedata.profile import Profile
 from core.tox_id import ToxId
 from tests.cli.commands import Said, call, spawn
+from toxmesh.identity.mailbox import Mailbox
 from toxmesh.identity.profiles import ProfileError, ProfileFile, Profiles
 
 
@@ -105,6 +106,34 @@ def test_none_that_is_there_is_lost_by_accident(shell: Shell, tmp_path: Path) ->
     assert target.read_bytes() == b"mine"
     assert shell("export", "one", target, "--force").code == 0
     assert target.read_bytes() == source.read_bytes()
+
+
+def test_messages_of_an_identity_before_are_not_handed_on(shell: Shell, tmp_path: Path) -> None:
+    friend = bytes(range(1, 33))
+
+    def box(of: Profile) -> Mailbox:
+        return Mailbox(shell.file("one").with_suffix(".messages"), of.keys.secret)
+
+    first, second = (Profile.generate(SystemEntropy()) for _ in range(2))
+    sources = [tmp_path / "first.tox", tmp_path / "second.tox"]
+    for source, profile in zip(sources, (first, second), strict=True):
+        source.write_bytes(write(profile))
+    shell("import", sources[0], "one")
+    box(first).receive(friend, 0, b"for the first", 1.0)
+    said = shell("import", sources[0], "one", "--force")  # the same comes back: they are its own
+    assert "alone can read" not in said.err
+    for number in (1, 2):
+        said = shell("import", sources[number % 2], "one", "--force")
+        there = shell.file("one").with_name(f"one.messages.old-{number}")
+        assert said.code == 0
+        assert f"are in {there} now; that identity alone can read them" in said.err
+        now = (first, second)[number % 2]
+        assert box(now).received() == []
+        box(now).receive(friend, 0, b"for it", 1.0)
+        before = (first, second)[number - 1]
+        assert len(Mailbox(there, before.keys.secret).received()) == 1
+    shell.file("one").unlink()
+    assert "messages of the identity that was here" in shell("create", "one").err
 
 
 def test_an_encrypted_one_stays_encrypted_from_import_to_export(

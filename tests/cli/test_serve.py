@@ -14,20 +14,25 @@ from core.messenger.events import (
     FileOffer,
     FriendRequest,
     IdentityConnected,
-    Message,
     MessageKind,
     NameChanged,
 )
 from tests.identity.clock import run
 from toxmesh.cli import commands
 from toxmesh.commands import identity_serve
-from toxmesh.commands.identity_serve import Bot
 from toxmesh.identity import mailbox
+from toxmesh.identity.bot import Bot
 from toxmesh.identity.identity import Identity
+from toxmesh.identity.inbox import StoredMessage
 
 BOB = KeyPair.generate(SeededEntropy("bob")).public
 KEY = BOB.hex().upper()
 OFFER = FileOffer(BOB, 256, 0, 5_000, bytes(32), b"a\x07.txt")
+
+
+def message(text: bytes, kind: MessageKind = MessageKind.NORMAL) -> StoredMessage:
+    """Returns one of Bob's, that was taken from the mailbox meanwhile."""
+    return StoredMessage(BOB, kind, text, 1.0, 1)
 
 
 def talk(
@@ -55,7 +60,7 @@ def test_what_happens_is_one_line_each() -> None:
     said, sent, _ = talk(
         IdentityConnected(True),
         ConnectionChanged(BOB, Connection.RELAY),
-        Message(BOB, MessageKind.NORMAL, b"hi\r\nfriend 00 none"),
+        message(b"hi\r\nfriend 00 none"),
         NameChanged(BOB, b"Bob"),
         FileOffer(BOB, 65_536, FileKind.AVATAR, 0, bytes(32), b""),
         IdentityConnected(False),
@@ -72,8 +77,8 @@ def test_what_happens_is_one_line_each() -> None:
 def test_an_echo_bot_takes_everybody_and_answers_each_message_with_itself() -> None:
     said, sent, friends = talk(
         FriendRequest(BOB, b"please"),
-        Message(BOB, MessageKind.NORMAL, b"one"),
-        Message(BOB, MessageKind.ACTION, b"two"),
+        message(b"one"),
+        message(b"two", MessageKind.ACTION),
         echo=True,
         friend=False,
     )
@@ -90,7 +95,7 @@ def test_others_are_taken_if_that_is_wanted(accept: bool) -> None:
 
 def test_no_friend_ends_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox, "MOST_OUTGOING", 1)
-    text = Message(BOB, MessageKind.NORMAL, b"hi")
+    text = message(b"hi")
     said, sent, _ = talk(text, text, OFFER, FriendRequest(BOB, b"again"), echo=True)
     failed = [line for line in said if line.startswith("failed ")]
     assert failed[0] == "failed 1 messages wait for their receipts"

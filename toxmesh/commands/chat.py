@@ -12,7 +12,7 @@ import click
 
 from toxmesh.commands.identity import says_why
 from toxmesh.commands.identity_online import identity, online_options, run
-from toxmesh.commands.identity_serve import one_line
+from toxmesh.identity.shown import one_line
 
 if TYPE_CHECKING:
     from core.crypto import PublicKey

@@ -134,6 +134,22 @@ def _row(name: str, profile: "Profile", encrypted: bool) -> dict[str, Any]:
     }
 
 
+def _clear(path: Path, profile: "Profile") -> None:
+    """Moves the messages away that an identity left behind which had this place before."""
+    from toxmesh.identity.mailbox import MailboxError, move_unreadable
+    from toxmesh.identity.profiles import MESSAGES, ProfileError
+
+    try:
+        moved = move_unreadable(path.with_suffix(MESSAGES), profile.keys.secret)
+    except MailboxError as error:
+        raise ProfileError(str(error)) from None
+    if moved is not None:
+        complain(
+            f"messages of the identity that was here before are in {moved} now; "
+            "that identity alone can read them"
+        )
+
+
 @group.command("create")
 @click.argument("name")
 @click.option("--nick", default="", help="What friends see as its name [NAME].")
@@ -159,6 +175,7 @@ def create(
     passphrase = passphrase_from(passphrase_file, name, again=True)() if wanted else ""
     profile = Profile.generate(SystemEntropy(), shown)
     ProfileFile.create(path, profile, passphrase)
+    _clear(path, profile)
     click.echo(f"wrote {path}", err=True)
     click.echo(profile.tox_id)
     return 0
@@ -286,6 +303,7 @@ def bring(
             f"there is an identity {name!r} already; give another name, or --force to lose it"
         )
     with ProfileFile(path, opened.key).locked() as target:
+        _clear(path, profile)
         target.save(profile)
     click.echo(f"wrote {path}", err=True)
     click.echo(profile.tox_id)

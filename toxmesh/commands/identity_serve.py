@@ -3,78 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from toxmesh.commands.identity import says_why
 from toxmesh.commands.identity_online import identity, online_options, run
 
-if TYPE_CHECKING:
-    from toxmesh.identity.identity import Identity
-
 _LAST_PORT = 65535
-
-
-class Bot:
-    """What one identity does by itself about what happens, and says of it."""
-
-    def __init__(
-        self, own: "Identity", say: Callable[[str], None], *, echo: bool, accept: bool
-    ) -> None:
-        self._own = own
-        self._say = say
-        self._echo = echo
-        self._accept = accept or echo
-
-    async def serve(self) -> None:
-        """Does it until the identity is closed."""
-        self._say(f"tox id {self._own.tox_id}")
-        self._say(f"ready udp={self._own.port}")
-        async for event in self._own.events():
-            self.handle(event)
-
-    def handle(self, event: object) -> None:
-        """Says what happened, and does what belongs to it.
-
-        No friend ends the bot: what cannot be done, since they have gone, take no echo and fill
-        the mailbox, or sent no text at all, is one line.
-        """
-        from core.messenger.errors import MessengerError
-        from toxmesh.identity.mailbox import MailboxError
-
-        try:
-            self._answer(event)
-        except (MessengerError, MailboxError, ValueError) as error:
-            self._say(f"failed {error}")
-
-    def _answer(self, event: object) -> None:
-        from core.messenger.events import (
-            ConnectionChanged,
-            FileOffer,
-            FriendRequest,
-            IdentityConnected,
-        )
-        from toxmesh.identity.inbox import StoredMessage
-
-        match event:
-            case IdentityConnected(connected):
-                self._say("connected" if connected else "not connected")
-            case FriendRequest(key):
-                self._say(f"request {key.hex().upper()} {one_line(event.text)}")
-                if self._accept:
-                    self._own.accept(key)
-            case ConnectionChanged(key, connection):
-                self._say(f"friend {key.hex().upper()} {connection.value}")
-            case StoredMessage(key, kind):
-                self._say(f"message {key.hex().upper()} {one_line(event.text)}")
-                if self._echo:
-                    self._own.send(key, event.raw, kind, answers=event)
-            case FileOffer() if event.unsets_avatar:
-                pass  # no file: toxic says so each time it comes
-            case FileOffer(key):
-                self._say(f"file {key.hex().upper()} {event.size} {one_line(event.name)}")
-                self._own.refuse_file(event)
 
 
 @click.command("serve")
@@ -92,6 +28,7 @@ def command(
     the first that are free), and --passphrase-file is for all that are encrypted.
 
     --echo makes an echo bot of each, that takes everybody as a friend."""
+    from toxmesh.identity.bot import Bot
     from toxmesh.identity.profiles import ProfileError
 
     if len(set(names)) != len(names):
@@ -117,8 +54,3 @@ def command(
         return 0
 
     return run(serve)
-
-
-def one_line(text: str) -> str:
-    """Returns a stranger's text in one line, without anything that moves a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

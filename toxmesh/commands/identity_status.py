@@ -65,7 +65,7 @@ def _ask(profile: Path, name: str) -> dict[str, Any]:
 
 def lines(answer: dict[str, Any]) -> list[str]:
     """Returns what a person sees."""
-    from toxmesh.commands.identity_serve import one_line
+    from toxmesh.identity.shown import one_line
 
     messages, drops = answer["messages"], answer["drops"]
     rows = [

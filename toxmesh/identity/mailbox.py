@@ -205,6 +205,13 @@ class Mailbox:
             )
         return text
 
+    def check(self) -> None:
+        """Raises MailboxError if the messages here are another identity's."""
+        for table in ("outgoing", "incoming"):
+            row = self._run(f"SELECT text FROM {table} LIMIT 1").fetchone()
+            if row is not None:
+                self._open(row[0])
+
     # To send
 
     def put(self, friend: bytes, kind: int, text: bytes) -> int:
@@ -314,3 +321,34 @@ def _make_tables(db: sqlite3.Connection) -> None:
     )
     db.execute(f"PRAGMA user_version={_FORM}")
     db.execute("COMMIT")
+
+
+def move_unreadable(path: Path, secret: SecretKey) -> Path | None:
+    """Moves a file of messages away that an identity, whose this `secret` is, cannot read, since
+    it is another's or damaged; returns where it is now, or None: it may stay, or there is none.
+
+    Raises MailboxError where that cannot be done.
+    """
+    if not path.exists():
+        return None
+    try:
+        box = Mailbox(path, secret)
+        try:
+            box.check()
+            return None
+        finally:
+            box.close()  # which also puts SQLite's log into the file
+    except MailboxError:
+        pass
+    number = 1
+    while (there := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    try:
+        for suffix in ("-wal", "-shm"):
+            beside = path.with_name(path.name + suffix)
+            if beside.exists():  # of a file that is damaged
+                beside.rename(there.with_name(there.name + suffix))
+        path.rename(there)
+    except OSError as error:
+        raise MailboxError(f"{path} is not this identity's, and cannot be moved: {error}") from None
+    return there
