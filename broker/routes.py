@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from core.packets import ROUTES
-from core.slots import SLOT_COUNT, SlotTable
+from core.slots import IDENTITY_ROLES, SLOT_COUNT, SlotTable
 
 Owner = TypeVar("Owner")
 
@@ -30,7 +30,7 @@ def route(packet: bytes | memoryview, tables: Mapping[str, SlotTable]) -> Target
     if row.role == "broker":
         return BROKER
     table = tables.get(row.role)
-    if table is None:
+    if table is None or row.role in IDENTITY_ROLES:
         return f"not_served:0x{kind:02x}"
     if row.slot_byte is None:
         return Target(row.role, 0)
@@ -62,7 +62,7 @@ def compile_rows(
             reasons[kind] = "broker"
             continue
         table = tables.get(role)
-        if table is None:
+        if table is None or role in IDENTITY_ROLES:
             reasons[kind] = f"not_served:0x{kind:02x}"
             continue
         reasons[kind] = f"too_short:0x{kind:02x}"

@@ -6,7 +6,7 @@ from broker.hooks import BrokerHooks
 from broker.tcp_connection import Connection
 from core.relay.limits import RelayLimits
 
-_ROLES = ("dht", "onion", "relay")  # that have workers
+_ROLES = ("dht", "onion", "relay", "net_crypto", "messenger")  # that have workers
 _WORKER_DESCRIPTORS = 4  # two of the outlet, one in the inlet, and one more while it is replaced
 
 

@@ -47,6 +47,13 @@ class NodeOptions:
     saved_nodes: tuple[tuple[Endpoint, bytes], ...] = ()  # known when the node last stopped
     draining: bool = False  # whether nobody new is taken, because the node is to be stopped
     services_off: tuple[str, ...] = ()  # names of core.services
+    identities: tuple[str, ...] = ()  # profiles that are hosted (paths); these are for messenger
+    identity_passphrase: str = ""  # path of the file with the passphrase of encrypted ones
+    identity_acts: tuple[str, ...] = ()  # what they do by themselves: "accept", "echo"
+    identity_ports: tuple[int, ...] = ()  # first and last UDP port to try; empty: no UDP
+    identity_hosts: tuple[str, ...] = ()  # own addresses, at most one of a family
+    identity_nodes: tuple[str, ...] = ()  # HOST:PORT:PUBLICKEY, to begin with
+    identity_relays: tuple[str, ...] = ()  # the same of relays
 
 
 @dataclass(slots=True)

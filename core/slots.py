@@ -8,6 +8,10 @@ SLOT_BYTE = 8
 """Byte of a key that names its slot. A leading byte would put every key that was announced to this
 node on one shard, since those share the node's own prefix."""
 
+IDENTITY_ROLES = ("net_crypto", "messenger")
+"""Roles that serve identities, not strangers: identities have sockets of their own, and nothing
+that comes to the node's port is for these roles."""
+
 
 def slot_of(key: bytes) -> int:
     """Returns the slot (0..255) of a 32-byte key."""

@@ -17,6 +17,7 @@ from typing import Any
 from core.link.child import Peer, Start
 from core.link.descriptors import Channel, ChannelClosed
 from core.link.in_hand import InHand
+from core.slots import IDENTITY_ROLES
 from toxmesh import __version__, activation
 
 SILENT_S = 3.0  # SECURITY R-05: three heartbeats missed
@@ -69,6 +70,8 @@ def command(role: str) -> Command:
     """Returns how a child of a role is started; -P: the working directory is no source of code."""
     if role == "broker":
         return [sys.executable, "-P", "-m", "broker"]
+    if role in IDENTITY_ROLES:
+        return [sys.executable, "-P", "-m", "toxmesh.hosting", role]
     return [sys.executable, "-P", "-m", "workers", role]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from core.link import lasting
 from toxmesh.children import Child
 
-_ROLES = ("onion",)  # whose modules keep there what must survive a crash
+_ROLES = ("onion", "net_crypto")  # whose modules keep there what must survive a crash
 
 
 class Lasting:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,14 +26,14 @@ from core.slots import SlotTable
 from core.wire import WireError
 from toxmesh.children import Child, Totals
 from toxmesh.lasting import Lasting
-from toxmesh.settings import Settings
+from toxmesh.settings import Identities, Settings
 from toxmesh.sockets import NodeSockets
 
 VARIABLE = "TOXMESH_STATE"
 """Environment: the number of the descriptor that has the state. Never the state itself."""
 PROBE = "TOXMESH_PROBE"
 """Environment: as VARIABLE, but only to say whether this version could go on from there."""
-FORM = 1
+FORM = 2
 """Raised when processes of the version before and of this one do not understand each other: the
 state below, control messages, frames (`core.batch`), what processes hand over to successors."""
 BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -170,6 +170,8 @@ def settings_to_body(settings: Settings) -> dict[str, Any]:
             value = str(value)
         elif isinstance(value, Mapping):
             value = dict(value)
+        elif isinstance(value, Identities):
+            value = asdict(value)
         body[row.name] = value
     return body
 
@@ -180,6 +182,8 @@ def settings_from_body(body: Mapping[str, Any]) -> Settings:
     row = {name: value for name, value in body.items() if name in known}
     row["state_dir"] = Path(row["state_dir"])
     row["workers"] = MappingProxyType(dict(row["workers"]))
+    hosted = {name: _tuples(value) for name, value in row.get("identities", {}).items()}
+    row["identities"] = Identities(**hosted)
     row["bootstrap"] = tuple(BootstrapNode(*node) for node in row["bootstrap"])
     return Settings(**{name: _tuples(value) for name, value in row.items()})
 

@@ -19,7 +19,7 @@ from toxmesh.children import State
 from toxmesh.control import Later, Refused
 from toxmesh.door_group import group_problem
 from toxmesh.logbook import SUPERVISOR
-from toxmesh.settings import PORT_RANGE, Settings
+from toxmesh.settings import PORT_RANGE, Identities, Settings
 from toxmesh.web.address import parse as parse_http
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Way(NamedTuple):
 
 _SOCKETS = Way(RESTART, "the node's sockets are bound once")
 _BROKER = Way(LIVE, "the broker follows at once")
+_STAYS = Way(RESTART, "identities are opened once")
 _WORKERS = Way(REPLACE, "processes are added or removed")
 
 WAYS: Mapping[str, Way] = {
@@ -64,6 +65,14 @@ WAYS: Mapping[str, Way] = {
     "workers.dht": _WORKERS,
     "workers.onion": _WORKERS,
     "workers.relay": _WORKERS,
+    "workers.net_crypto": _STAYS,
+    "workers.messenger": _STAYS,
+    "identities.directory": _STAYS,
+    "identities.profiles": _STAYS,
+    "identities.accept": Way(LIVE, "the messenger processes follow at once"),
+    "identities.echo": Way(LIVE, "the messenger processes follow at once"),
+    "identities.udp_ports": _STAYS,
+    "identities.passphrase_file": _STAYS,
     "dispatch": _SOCKETS,
     "brokers": _SOCKETS,
     "http": Way(LIVE, "the web door is opened there; who was connected is not any more"),
@@ -79,7 +88,7 @@ WAYS: Mapping[str, Way] = {
 
 _LOG = frozenset({"log_format", "log_redact"})
 _RELAY = frozenset({"relay_connections", "relay_per_address", "relay_per_prefix"})
-_CHILDREN = _LOG | _RELAY | {"motd", "services_off"}
+_CHILDREN = _LOG | _RELAY | {"motd", "services_off", "identities.accept", "identities.echo"}
 
 
 def flat(settings: Settings) -> dict[str, Any]:
@@ -87,6 +96,8 @@ def flat(settings: Settings) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
+        if isinstance(value, Identities):
+            value = asdict(value)
         if isinstance(value, Mapping):
             result.update({f"{field.name}.{name}": value[name] for name in sorted(value)})
         else:
@@ -166,7 +177,11 @@ def with_value(settings: Settings, name: str, value: Any) -> Settings:
     """Returns settings in which one (named as in `flat`) has another value."""
     table, dot, part = name.partition(".")
     if dot:
-        value = MappingProxyType({**getattr(settings, table), part: value})
+        known = getattr(settings, table)
+        if isinstance(known, Identities):
+            value = replace(known, **{part: value})
+        else:
+            value = MappingProxyType({**known, part: value})
     return replace(settings, **{table: value})
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.asking import BUSY, NOT_FOUND, REFUSED, USAGE, CannotAnswer
 from core.link.descriptors import Note
-from core.slots import SlotTable
+from core.slots import IDENTITY_ROLES, SlotTable
 from toxmesh.children import START_S, Child, State
 from toxmesh.control import Later, Refused
 from toxmesh.settings import MAX_WORKERS, ROLES
@@ -108,6 +108,12 @@ class Resizes:
     def _check(self, role: str) -> list[int]:
         """Returns the shards of a role; refuses roles that do not take part."""
         node = self._node
+        if role in IDENTITY_ROLES and role in node.slots:
+            raise Refused(
+                REFUSED,
+                f"an identity stays with its {role} process while the node runs; set"
+                f" workers.{role} and start the node again",
+            )
         if role not in ROLES:
             raise Refused(USAGE, f"there is no role {role[:60]}; roles are {', '.join(ROLES)}")
         if role not in node.slots:
@@ -174,6 +180,8 @@ class Resizes:
 
     def why_not(self, role: str, count: int) -> str:
         """Says why a role cannot have so many processes before the node is started again."""
+        if role in IDENTITY_ROLES:
+            return f"{role} processes are as many as when the node starts"
         if not count or role not in self._node.slots:
             return f"{role} is switched on and off when the node starts"
         return ""

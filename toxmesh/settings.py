@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from core.slots import IDENTITY_ROLES
 from toxmesh.nodes import BootstrapNode
 
 PORT_RANGE = range(33445, 33546)  # c-toxcore network.h: TOX_PORTRANGE_FROM, TOX_PORTRANGE_TO
 MAX_WORKERS = 64  # of one role: a shard needs at least 4 of the 256 slots
 MAX_BROKERS = 16  # one reads what three workers answer, and one role has 64
 ROLES = ("dht", "onion", "relay")
-
+"""Roles that serve strangers."""
+ALL_ROLES = (*ROLES, *IDENTITY_ROLES)
 
 _MOST_RELAYS = 2  # a frame costs the one broker 4.4 us then, and each relay 3.3 (performance.md)
 
@@ -34,6 +36,18 @@ def default_workers(cores: int | None = None) -> Mapping[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Identities:
+    """Which identities a node hosts, and how."""
+
+    directory: str = ""  # of the profiles; empty: no identity is hosted
+    profiles: tuple[str, ...] = ()  # names, without .tox; empty: all that are in the directory
+    accept: bool = False  # whether everybody who asks becomes a friend
+    echo: bool = False  # whether each message is answered with itself
+    udp_ports: tuple[int, ...] = (PORT_RANGE[0], PORT_RANGE[-1])  # first and last; empty: no UDP
+    passphrase_file: str = ""  # of those that are encrypted
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one node, checked; the supervisor follows them and nothing changes them."""
 
@@ -48,7 +62,9 @@ class Settings:
     relay_connections: int = 20_000  # TCP connections, as far as descriptors allow
     relay_per_address: int = 64  # of them from one address; 0: no limit
     relay_per_prefix: int = 256  # and from one /24 or /64; 0: no limit
-    workers: Mapping[str, int] = field(default_factory=default_workers)  # by role; 0: off
+    workers: Mapping[str, int] = field(default_factory=default_workers)  # by role; 0: off;
+    # roles of identities are there only where some are hosted
+    identities: Identities = Identities()
     dispatch: str = "kernel"  # who gives workers their datagrams: the kernel or the broker
     brokers: int = 1  # that read UDP, where the broker dispatches; the first has all TCP
     http: str = "127.0.0.1:9745"  # metrics and the live page; empty: off

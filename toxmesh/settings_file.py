@@ -9,6 +9,7 @@ import grp
 import ipaddress
 import tomllib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
@@ -27,11 +28,13 @@ from pydantic import (
 )
 
 from core.services import SERVICES
+from core.slots import IDENTITY_ROLES
 from ops.paths import default_state_dir
 from toxmesh import motd_template, nodes
 from toxmesh.nodes import BootstrapNode
 from toxmesh.remote import operators
-from toxmesh.settings import MAX_BROKERS, MAX_WORKERS, PORT_RANGE, ROLES, Settings, default_workers
+from toxmesh.settings import ALL_ROLES, MAX_BROKERS, PORT_RANGE, ROLES, Settings
+from toxmesh.settings_tables import IdentitiesTable, Port, WorkersTable, path_of
 from toxmesh.toml_lines import KeyPath, key_lines, line_of, toml_value
 from toxmesh.web.address import parse as parse_http
 
@@ -39,9 +42,7 @@ MAX_LISTEN = 16  # addresses, and TCP ports: each pair of both is one listening 
 MAX_BOOTSTRAP = 256
 MAX_FILE = 1 << 18  # bytes of a settings file
 
-Port = Annotated[StrictInt, Field(ge=0, le=65535)]
 Limit = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
-Count = Annotated[StrictInt, Field(ge=0, le=MAX_WORKERS)]
 
 
 class Problem(NamedTuple):
@@ -73,16 +74,6 @@ class SettingsError(Exception):
         return 5 if isinstance(self.__cause__, PermissionError) else 3
 
 
-class WorkersTable(BaseModel):
-    """How many worker processes each role has; 0 is off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dht: Count = Field(default_factory=lambda: default_workers()["dht"])
-    onion: Count = Field(default_factory=lambda: default_workers()["onion"])
-    relay: Count = Field(default_factory=lambda: default_workers()["relay"])
-
-
 class Model(BaseModel):
     """The shape of a settings file, and every rule about its values."""
 
@@ -107,6 +98,7 @@ class Model(BaseModel):
     log_format: Literal["auto", "text", "json"] = "auto"
     log_redact: StrictBool = False
     workers: WorkersTable = Field(default_factory=WorkersTable)
+    identities: IdentitiesTable = Field(default_factory=IdentitiesTable)
     dispatch: Literal["kernel", "broker"] = "kernel"
     brokers: Annotated[StrictInt, Field(ge=1, le=MAX_BROKERS)] = 1
     dev: StrictBool = False
@@ -114,16 +106,7 @@ class Model(BaseModel):
     @field_validator("state_dir", mode="before")
     @classmethod
     def _state_dir_is_a_path(cls, value: object) -> object:
-        if isinstance(value, Path):
-            return value
-        if not isinstance(value, str):
-            raise ValueError(f"must be a path in quotes, not {_shown(value)}")
-        if not value or "\0" in value:
-            raise ValueError("must name a directory")
-        try:
-            return Path(value).expanduser()
-        except RuntimeError:
-            raise ValueError(f"no home directory is known for {value!r}") from None
+        return path_of(value)
 
     @field_validator("listen")
     @classmethod
@@ -212,6 +195,15 @@ class Model(BaseModel):
             raise ValueError("UDP and TCP are both off, so nobody could reach the node")
         if not any(getattr(self.workers, role) for role in ROLES):
             raise ValueError("every worker role is off, so the node would answer nothing")
+        hosts = self.identities.directory is not None
+        counts = self.workers.counts(hosts)
+        for role in IDENTITY_ROLES:
+            if hosts != (role in counts):
+                raise ValueError(
+                    f"identities.directory needs workers.{role}, which is 0"
+                    if hosts
+                    else f"workers.{role} needs identities.directory, for there is no identity"
+                )
         if self.remote and not self.remote_operators:
             raise ValueError("remote needs remote_operators, or nobody could come in")
         if self.brokers > 1 and self.dispatch == "kernel":
@@ -291,8 +283,9 @@ def _plain(error: "pydantic_core.ErrorDetails", path: KeyPath) -> str:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
         if path[0] == "workers":
-            return f"no such worker role: {path[-1]}" + _nearest(str(path[-1]), list(ROLES))
-        known = [key for key in Model.model_fields if key != "dev"]
+            return f"no such worker role: {path[-1]}" + _nearest(str(path[-1]), list(ALL_ROLES))
+        model = IdentitiesTable if path[0] == "identities" and len(path) > 1 else Model
+        known = [key for key in model.model_fields if key != "dev"]
         return f'unknown setting "{name}"' + _nearest(str(path[-1]), known)
     if kind == "value_error":
         text = str(context["error"])
@@ -357,8 +350,8 @@ def parse_workers(text: str) -> dict[str, int]:
             reason = f"{part.strip()!r} is not ROLE=NUMBER, as in dht=2,onion=2,relay=2"
         elif role in counts:
             reason = f"{role} is there twice"
-        elif role not in ROLES:
-            reason = f"no such worker role: {role}" + _nearest(role, list(ROLES))
+        elif role not in ALL_ROLES:
+            reason = f"no such worker role: {role}" + _nearest(role, list(ALL_ROLES))
         elif not (number.isascii() and number.isdigit() and len(number) < 9):
             reason = f"{role} must be a whole number, not {number!r}"
         else:
@@ -438,8 +431,10 @@ def _dev_defaults(values: dict[str, Any], problems: list[Problem], origins: Orig
 def _settings(model: Model) -> Settings:
     """Makes the plain value that the supervisor gets."""
     values: dict[str, Any] = {name: getattr(model, name) for name in Model.model_fields}
-    counts = {role: getattr(model.workers, role) for role in ROLES}
-    return Settings(**{**values, "workers": MappingProxyType(counts)})
+    identities = model.identities.plain()
+    counts = model.workers.counts(bool(identities.directory))
+    tables = {"workers": MappingProxyType(counts), "identities": identities}
+    return Settings(**{**values, **tables})
 
 
 def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -516,4 +511,8 @@ def as_toml(loaded: Loaded) -> str:
     lines = [line((name,), value) for name, value in rows.items()]
     lines += ["", "[workers]"]
     lines += [line(("workers", role), count) for role, count in settings.workers.items()]
+    if settings.identities.directory:
+        lines += ["", "[identities]"]
+        values = asdict(settings.identities).items()
+        lines += [line(("identities", name), value) for name, value in values if value != ""]
     return "\n".join(lines)

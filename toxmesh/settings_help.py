@@ -8,10 +8,13 @@ import types
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, Le
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from core.slots import IDENTITY_ROLES
 from toxmesh.settings import PORT_RANGE, ROLES
-from toxmesh.settings_file import Model, WorkersTable
+from toxmesh.settings_file import Model
+from toxmesh.settings_tables import IdentitiesTable, WorkersTable
 from toxmesh.toml_lines import toml_value
 
 _FREE = f"the first free port of {PORT_RANGE[0]}-{PORT_RANGE[-1]}"
@@ -49,6 +52,17 @@ HELP: dict[str, str] = {
     "workers.dht": "Processes that answer who is where in the network. 0: off.",
     "workers.onion": "Processes for onion paths and announcements. 0: off.",
     "workers.relay": "Processes of the TCP relay. 0: off.",
+    "workers.net_crypto": "Processes that have the identities' sessions.",
+    "workers.messenger": "Processes that have the identities' friends and messages.",
+    "identities.directory": "Directory of Tox profiles that the node hosts, each a file `NAME.tox`."
+    " Without it none is hosted.",
+    "identities.profiles": "Names of those that are hosted, without `.tox`. Empty: all of them.",
+    "identities.accept": "Whether everybody who asks becomes a friend of theirs.",
+    "identities.echo": "Whether they answer each message with itself.",
+    "identities.udp_ports": "First and last UDP port to try, of which each identity takes one."
+    " [0]: by TCP relays alone.",
+    "identities.passphrase_file": "File with the passphrase of profiles that are encrypted; for the"
+    " node's user alone.",
 }
 """By name; settings of a table with its name before a dot."""
 
@@ -58,6 +72,9 @@ _DEFAULTS = {
     "tcp_ports": _FREE,
     "bootstrap": "the shipped list",
     **{f"workers.{role}": "follows the cores" for role in ROLES},
+    **{f"workers.{role}": "1 where identities are hosted" for role in IDENTITY_ROLES},
+    "identities.directory": "none",
+    "identities.passphrase_file": "none",
 }
 _EXAMPLES = {
     "state_dir": "/var/lib/toxmesh",
@@ -65,6 +82,10 @@ _EXAMPLES = {
     "tcp_ports": (443, PORT_RANGE[0]),
     "bootstrap": (f"tox.example.org:{PORT_RANGE[0]}:" + 8 * "0123ABCD",),
     **dict.fromkeys((f"workers.{role}" for role in ROLES), 2),
+    **dict.fromkeys((f"workers.{role}" for role in IDENTITY_ROLES), 1),
+    "identities.directory": "/var/lib/toxmesh/identities",
+    "identities.profiles": ("bot",),
+    "identities.passphrase_file": "/etc/toxmesh/passphrase",
 }
 """What the file to begin with shows for settings whose default is no value that can be written."""
 
@@ -112,9 +133,9 @@ def settings() -> list[Setting]:
     rows = [
         _setting(name, field)
         for name, field in Model.model_fields.items()
-        if name not in ("dev", "workers")
+        if name not in ("dev", "workers", "identities")
     ]
-    tables = {"workers": WorkersTable}
+    tables: dict[str, type[BaseModel]] = {"workers": WorkersTable, "identities": IdentitiesTable}
     rows += [
         _setting(f"{table}.{name}", field)
         for table, model in tables.items()

@@ -344,7 +344,7 @@ class Supervisor:
         """Returns what the modules of a child are told; nodes are for dht.0 alone."""
         families = self.bound.families()
         table = row.role == "dht" and row.shard == 0
-        return NodeOptions(
+        options = NodeOptions(
             udp_port=self.bound.udp_port,
             tcp_ports=self.bound.tcp_ports,
             has_ipv4=socket.AF_INET in families,
@@ -363,6 +363,11 @@ class Supervisor:
             saved_nodes=self.life.nodes if table else (),
             draining=self.drain.active,
         )
+        if row.role != "messenger":
+            return options
+        from toxmesh.hosting.chosen import options_for  # a node without identities needs none
+
+        return options_for(options, self.settings, self.bound, self.keys.public)
 
     # What children say
 

@@ -2,7 +2,7 @@
 
 from core.dht import DhtModule
 from core.module import Context, Module
-from workers.host import Desk
+from workers.desk import Desk
 
 
 def create(context: Context, desk: Desk) -> Module:

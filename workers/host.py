@@ -12,10 +12,9 @@ import logging
 import select
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import zmq
 
@@ -33,7 +32,9 @@ from core.messages import Bootstrap
 from core.module import Context, LocalError, Module, ProtocolViolation
 from core.wire import WireError
 from workers import bounds, looks
+from workers.bugs import Bugs
 from workers.datagrams import Datagrams
+from workers.desk import Create
 from workers.outbox import WorkerOutbox
 from workers.resizing import Resizing
 
@@ -47,29 +48,19 @@ _STOP_S = 0.7  # how long a worker that stops may take for what it has in hand
 _LISTEN_MS = 50  # how long one that has handed over sleeps; then its last word may have room
 _NODES_FIRST_S = 5.0  # a dht.0 that dies young has a successor that knows its nodes
 _NODES_INTERVAL_S = 60.0
-_BUGS = 10  # HOUSE: ten in ten seconds end the worker
-_BUG_WINDOW_S = 10.0
-_BUGS_LOGGED = 64  # different ones
 
 log = logging.getLogger("toxmesh.worker")
-
-
-class Desk(Protocol):
-    """What an adapter gets beside the context: the way to the broker."""
-
-    def send_frame(self, kind: int, items: Sequence[Any]) -> None:
-        """Sends a frame of kinds 10-19 to the broker; never dropped while the broker lives."""
-        ...
-
-
-Create = Callable[[Context, Desk], Module]
-"""Makes the module of a role."""
 
 
 class Host:
     """Runs the module of one worker."""
 
-    def __init__(self, channel: Channel, start: child.Start, create: Create) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        start: child.Start,
+        create: Callable[[Context, WorkerOutbox], Module],
+    ) -> None:
         self._channel = channel
         self._start = start
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -110,8 +101,7 @@ class Host:
         self._acknowledge_by = 0.0
         self._withheld_since: float | None = None
         self._connected = False  # before the first topology nobody can be told anything
-        self._bugs: deque[float] = deque(maxlen=_BUGS)
-        self._bugs_seen: set[tuple[str, str]] = set()
+        self._bugs = Bugs(self.out.drops)
         self._next_beat = 0.0
         self._next_nodes = time.monotonic() + _NODES_FIRST_S
         self._stop_by: float | None = None
@@ -126,7 +116,8 @@ class Host:
             "nodes_to_save"
         )
         self._handle_topology: Callable[[float], None] | None = self._optional("handle_topology")
-        self._handle_stop: Callable[[float], None] | None = self._optional("handle_stop")
+        self._handle_stop: Callable[[bool, float], None] | None = self._optional("handle_stop")
+        self._finished: Callable[[], bool] | None = self._optional("finished")
         self._holds = handover.Holds(channel)
         self._resizing = Resizing(channel, self.module, self._guard)
         self._hands_over = False
@@ -156,6 +147,10 @@ class Host:
             log.info("the supervisor is gone, so this worker stops")
             with contextlib.suppress(ChannelClosed):
                 self._finish()
+        return self._close()
+
+    def _close(self) -> int:
+        """Lets go of everything, and returns the exit code."""
         self._epoll.close()
         self._inlet.close()
         for box in self.out.mailboxes.values():
@@ -309,15 +304,7 @@ class Host:
 
     def _bug(self, kind: str, size: int, now: float) -> None:
         """Counts a bug, logs it once, and ends the worker after ten in ten seconds."""
-        self.out.drops["bug"] += 1
-        trace = traceback.format_exc()
-        place = (kind, trace[-200:])
-        if place not in self._bugs_seen and len(self._bugs_seen) < _BUGS_LOGGED:
-            self._bugs_seen.add(place)
-            log.error("a bug in handling %s of %d bytes (logged once):\n%s", kind, size, trace)
-        self._bugs.append(now)
-        if len(self._bugs) == _BUGS and now - self._bugs[0] < _BUG_WINDOW_S:
-            log.critical("%d bugs in %d s: this worker ends", _BUGS, _BUG_WINDOW_S)
+        if self._bugs.add(kind, size, traceback.format_exc(), now):
             self._exit = child.EXIT_BUGS
 
     def _acknowledge(self, now: float) -> None:
@@ -384,8 +371,7 @@ class Host:
         elif note.name == "stop":
             self._hands_over = bool(note.body.get("hand_over"))
             self._stop_by = time.monotonic() + _STOP_S
-            if self._handle_stop is not None:
-                self._guard("stop", 0, self._handle_stop, time.monotonic())
+            self._begin_stop()
         elif note.name == "settings":
             self.context.options = child.follow_settings(note)
             follow = self._optional("handle_options")
@@ -399,6 +385,14 @@ class Host:
         elif not self._resizing.hear(note, self.datagrams.sockets, time.monotonic()):
             self.out.begin(-1)
             self._asked.hear(note, time.monotonic())
+
+    def _begin_stop(self) -> None:
+        """Lets the module end what it does by itself; `finished` says when it has."""
+        if self._handle_stop is not None:
+            self._guard("stop", 0, self._handle_stop, self._hands_over, time.monotonic())
+
+    def _is_finished(self) -> bool:
+        return self._finished is None or self._finished()
 
     def _take_over(self, note: Note) -> None:
         """Begins with what the predecessor has said at its end; the rest stands in memory."""
@@ -494,7 +488,8 @@ class Host:
     def _stop(self, now: float, quiet: bool) -> None:
         """Says that this worker has stopped once nothing is in hand, or its time is over."""
         assert self._stop_by is not None
-        if now < self._stop_by and not (quiet and self.out.idle and not self._handled):
+        done = quiet and not self._handled and self.out.idle and self._is_finished()
+        if now < self._stop_by and not done:
             return
         self._stopped = True
         self._finish()

@@ -1,7 +1,7 @@
 """Where a worker's modules put their effects: straight into send slots, and into mailboxes."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from core.link.frames import Mailbox
@@ -34,6 +34,7 @@ class WorkerOutbox:
         self.kinds_sent = [0] * 256
         self.own: deque[tuple[int, Message]] = deque()  # origin, message to this worker itself
         self.mailboxes: dict[tuple[str, int], Mailbox] = {}
+        self.on_stir: Callable[[], None] | None = None  # of a host that does not only take turns
         self._own_name = (role, shard)
         self._slots = slots
         self.senders: list[Sender] = [sender(fd, family, self.drops) for fd, family in sockets]
@@ -144,6 +145,16 @@ class WorkerOutbox:
     def send_frame(self, kind: int, items: Sequence[Any]) -> None:
         """Sends a frame of kinds 10-19 to the broker."""
         self.mailbox(BROKER).put_frame(kind, items)
+
+    def generation(self, role: str, shard: int) -> int | None:
+        """Returns which incarnation of a shard is told what it is told now; None: nobody is up."""
+        box = self.mailboxes.get((role, shard))
+        return None if box is None or box.outlet is None else box.outlet.generation
+
+    def stir(self) -> None:
+        """Lets the host take a turn, for what was told or is due without one."""
+        if self.on_stir is not None:
+            self.on_stir()
 
     def pump(self, now: float) -> None:
         """Sends what was told, as far as the receivers keep up."""

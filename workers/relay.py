@@ -25,7 +25,7 @@ from core.relay.frames import (
     ROWS,
 )
 from core.relay.shard import Hop
-from workers.host import Desk
+from workers.desk import Desk
 
 
 class RelayWorker:

@@ -6,7 +6,7 @@ from core.messages import NodeRow, TableChange, TableFull
 from core.module import Outbox
 
 PUBLISH_S = 0.05  # a change reaches the shards within this time
-ROLES = ("dht", "onion", "relay")
+ROLES = ("dht", "onion", "relay", "net_crypto")
 """Roles that keep a copy of the table."""
 
 

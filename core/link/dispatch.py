@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from core.packets import ROUTES
-from core.slots import SLOT_COUNT, SlotTable
+from core.slots import IDENTITY_ROLES, SLOT_COUNT, SlotTable
 
 CLASSES = ("query", "onion", "announce", "other")
 """From the class that is dropped first to the one that is dropped last (SECURITY R-06)."""
@@ -69,7 +69,7 @@ def lanes(tables: Mapping[str, SlotTable]) -> list[Lane]:
     """
     classes: dict[tuple[str, int], bool] = {}  # role and class: whether there are many shards
     for kind, row in ROUTES.items():
-        if row.role in tables:
+        if _reads(row.role, tables):
             place = (row.role, CLASS_OF[kind])
             classes[place] = classes.get(place, False) or row.slot_byte is not None
     return [
@@ -77,6 +77,11 @@ def lanes(tables: Mapping[str, SlotTable]) -> list[Lane]:
         for (role, number), many in sorted(classes.items())
         for shard in (sorted(set(tables[role].shards)) if many else (0,))
     ]
+
+
+def _reads(role: str, tables: Mapping[str, SlotTable]) -> bool:
+    """Tells whether a role that is up reads what comes to the node's port."""
+    return role in tables and role not in IDENTITY_ROLES
 
 
 def program(
@@ -91,7 +96,7 @@ def program(
         places = {lane: 1 + index for index, lane in enumerate(rows)}
     groups: dict[tuple[str, int, int | None], list[int]] = {}
     for kind, row in ROUTES.items():
-        if row.role in tables:
+        if _reads(row.role, tables):
             groups.setdefault((row.role, CLASS_OF[kind], row.slot_byte), []).append(kind)
     code: list[Instruction] = [(_LOAD_BYTE, 0, 0, 0)]
     for (role, number, slot_byte), kinds in groups.items():

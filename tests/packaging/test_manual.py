@@ -11,7 +11,8 @@ import pytest
 from tests.cli.commands import call
 from tests.packaging.tools import needed
 from toxmesh import cli, manual, settings_help
-from toxmesh.settings_file import Model, WorkersTable, load
+from toxmesh.settings_file import Model, load
+from toxmesh.settings_tables import IdentitiesTable, WorkersTable
 
 DAY = 1_700_000_000  # 2023-11-14
 
@@ -61,7 +62,8 @@ def test_every_command_has_a_page_with_its_options_and_words(pages: dict[str, st
 
 def test_every_setting_is_in_the_manual_with_kind_and_default(pages: dict[str, str]) -> None:
     page = plain(pages["toxmesh.toml.5"])
-    names = set(Model.model_fields) - {"dev", "workers"}
+    names = set(Model.model_fields) - {"dev", "workers", "identities"}
+    names |= {f"identities.{name}" for name in IdentitiesTable.model_fields}
     names |= {f"workers.{name}" for name in WorkersTable.model_fields}
     assert names == set(settings_help.HELP)  # a new setting needs a line there
     assert names == {row.name for row in settings_help.settings()}

@@ -17,7 +17,8 @@ from core.entropy import SystemEntropy
 from core.messages import Candidate, Message
 from core.module import Context, ProtocolViolation
 from core.wire import WireError
-from workers.host import Desk, main
+from workers.desk import Desk
+from workers.host import main
 
 ORDER = 41  # where in a datagram of kind 00 the order stands
 TOLD = 10_000

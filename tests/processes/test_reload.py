@@ -17,7 +17,7 @@ from tests.ops.schema import differences
 from tests.processes.node import Node, Pinger, free_port, running, until
 from toxmesh import reload
 from toxmesh.cli import run
-from toxmesh.settings import ROLES, Settings
+from toxmesh.settings import ALL_ROLES, Identities, Settings
 
 SETTINGS = """motd = "good morning"
 relay_per_address = 3
@@ -41,12 +41,14 @@ def ask(node: Node, **args: Any) -> dict[str, Any]:
 
 
 def test_every_setting_has_its_way_and_its_value_in_words() -> None:
-    names = {field.name for field in fields(Settings)} - {"workers"}
-    assert set(reload.WAYS) == names | {f"workers.{role}" for role in ROLES}
+    names = {field.name for field in fields(Settings)} - {"workers", "identities"}
+    names |= {f"workers.{role}" for role in ALL_ROLES}
+    names |= {f"identities.{field.name}" for field in fields(Identities)}
+    assert set(reload.WAYS) == names
     assert {way.how for way in reload.WAYS.values()} <= {
         reload.LIVE, reload.REPLACE, reload.RESTART,
     }  # fmt: skip
-    settings = Settings(Path("x"))
+    settings = Settings(Path("x"), workers=dict.fromkeys(ALL_ROLES, 1))
     assert set(reload.flat(settings)) == set(reload.WAYS)
     assert all(reload.shown(value) for value in reload.flat(settings).values())
 

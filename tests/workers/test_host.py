@@ -18,7 +18,8 @@ from core.messages import Candidate, Message
 from core.module import Context, NodeOptions
 from core.slots import SlotTable
 from core.wire import WireError
-from workers.host import Desk, Host
+from workers.desk import Desk
+from workers.host import Host
 
 OWN, BROKER, OTHER = 5, 6, 7  # generations
 

@@ -79,18 +79,10 @@ def passphrase_from(source: Path | None, what: str, again: bool = False) -> "Ask
     """Returns what reads the passphrase: from a file, or typed where a person sits there."""
 
     def ask() -> str:
-        from toxmesh.identity.profiles import ProfileError
+        from toxmesh.identity.profiles import ProfileError, passphrase_in
 
         if source is not None:
-            try:
-                with click.open_file(str(source), encoding="utf-8") as stream:
-                    line = str(stream.readline(4096)).rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-                raise ProfileError(f"{source} cannot be read: {reason.lower()}") from None
-            if not line:
-                raise ProfileError(f"the first line of {source} is empty: no passphrase")
-            return line
+            return passphrase_in(source)
         if not sys.stdin.isatty():
             raise ProfileError(f"{what} is encrypted; give --passphrase-file FILE")
         return str(

@@ -141,6 +141,7 @@ def _run(
     reread = _reread(config, flags)
     try:
         settings = reread()
+        _check_identities(settings)
     except settings_file.SettingsError as error:
         for problem in error.problems:
             complain(str(problem))
@@ -163,6 +164,21 @@ def _run(
     life = Life.new(settings, nodes, directory.lock_descriptor, throw_away)
     stack.callback(shutil.rmtree, life.run_dir, ignore_errors=True)
     return _serve(settings, pair, life, reread)
+
+
+def _check_identities(settings: "Settings") -> None:
+    """Looks whether the identities can be had. Raises SettingsError."""
+    if not settings.identities.directory:
+        return  # a node without any does not even load what looks
+    from toxmesh.hosting.chosen import check
+    from toxmesh.identity.profiles import ProfileError
+    from toxmesh.settings_file import Problem, SettingsError
+
+    try:
+        check(settings.identities)
+    except ProfileError as error:
+        cause = PermissionError() if error.code == 5 else None
+        raise SettingsError([Problem("identities", str(error))]) from cause
 
 
 def _serve(settings: "Settings", pair: "KeyPair", life: "Life", reread: "Reread") -> int:

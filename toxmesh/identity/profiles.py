@@ -7,10 +7,10 @@ mode 0600. A file is replaced whole or not at all, and belongs to one process at
 import errno
 import fcntl
 import os
-import re
 import stat
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from core.savedata.encrypted import FileKey, PassphraseError, is_encrypted, salt
 from core.savedata.file import MAX_FILE_SIZE, SaveError, read, write
 from core.savedata.profile import Profile
 from toxmesh import storage
+from toxmesh.identity.names import is_name
 
 FOLDER = "identities"
 SUFFIX = ".tox"
 MESSAGES = ".messages"
 """The suffix of the mailbox beside a profile."""
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+
+_MOST_PASSPHRASE = 4096  # characters
 
 AskPassphrase = Callable[[], str | bytes]
 """Gives the passphrase of an encrypted file, when there is one."""
@@ -36,6 +38,20 @@ class ProfileError(Exception):
     def __init__(self, text: str, code: int = 3) -> None:
         super().__init__(text)
         self.code = code
+
+
+def passphrase_in(source: Path | str) -> str:
+    """Returns the first line of a file (`-`: of standard input). Raises ProfileError."""
+    try:
+        stdin = str(source) == "-"
+        with nullcontext(sys.stdin) if stdin else open(source, encoding="utf-8") as stream:
+            line = stream.readline(_MOST_PASSPHRASE).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ProfileError(f"{source} cannot be read: {reason.lower()}") from None
+    if not line:
+        raise ProfileError(f"the first line of {source} is empty: no passphrase")
+    return line
 
 
 def _nobody_knows() -> str:
@@ -193,7 +209,7 @@ class Profiles:
 
     def path(self, name: str) -> Path:
         """Returns where an identity of this name is, or would be. Raises ProfileError."""
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise ProfileError(
                 f"{name!r} is no name for an identity: 1-64 letters, digits, '_', '-' and '.', "
                 "beginning with a letter or digit"
@@ -221,7 +237,7 @@ class Profiles:
         except OSError as error:
             raise _cannot("read", self.folder, error) from None
         names = (name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX))
-        return sorted(name for name in names if _NAME.fullmatch(name))
+        return sorted(name for name in names if is_name(name))
 
     def remove(self, name: str) -> None:
         """Deletes an identity that no process uses. Raises ProfileError."""

@@ -1,0 +1,1 @@
+"""The worker roles that host identities: one process has their sessions, another their messages."""
