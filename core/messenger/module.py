@@ -28,7 +28,6 @@ from core.messenger.parts import Connections, Listener, OnionData, RequestPaths
 from core.messenger.presence import Presence
 from core.messenger.texts import bytes_of
 from core.packets.messenger import (
-    CALL_SIGNALS,
     LOSSLESS_CUSTOM,
     LOSSY_CUSTOM,
     MAX_DATA_SIZE,
@@ -36,6 +35,7 @@ from core.packets.messenger import (
     MAX_NAME_SIZE,
     MAX_STATUS_MESSAGE_SIZE,
     Action,
+    CallSignals,
     FileControl,
     FileData,
     FileRequest,
@@ -255,9 +255,9 @@ class Messenger:
         if not 1 <= len(data) <= MAX_DATA_SIZE:
             raise BadValue(f"a custom packet of {len(data)} bytes, not 1-{MAX_DATA_SIZE}")
         kind = data[0]
-        lossless = kind in LOSSLESS_CUSTOM or kind == CALL_SIGNALS
+        lossless = kind in LOSSLESS_CUSTOM or kind == CallSignals.kind
         if not lossless and kind not in LOSSY_CUSTOM:
-            raise BadValue(f"first byte {kind} is none of 160-254 or {CALL_SIGNALS}")
+            raise BadValue(f"first byte {kind} is none of 160-254 or {CallSignals.kind}")
         friend = self._find_online(key)
         if not lossless:
             self._connections.send_lossy(key, data, now)
@@ -389,7 +389,7 @@ class Messenger:
             self._take_online(friend, now)
         elif not friend.online:
             self._drops["messenger_not_online"] += 1
-        elif kind in LOSSLESS_CUSTOM or kind == CALL_SIGNALS:
+        elif kind in LOSSLESS_CUSTOM or kind == CallSignals.kind:
             self._listener.event(events.CustomPacket(real_key, data, True), now)
         else:
             self._drops["messenger_unknown_kind"] += 1

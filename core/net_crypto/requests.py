@@ -7,7 +7,9 @@ there as well.
 
 from collections.abc import Container, Iterator
 
-REQUEST = 0x01  # c-toxcore net_crypto.h: PACKET_ID_REQUEST
+from core.packets.net_crypto import MissingPackets
+
+REQUEST = MissingPackets.kind
 _U32 = 0xFFFFFFFF
 
 

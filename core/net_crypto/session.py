@@ -15,14 +15,14 @@ from core.net_crypto.rates import RateRule
 from core.net_crypto.receiving import ReceiveStream
 from core.net_crypto.sending import BY_RELAY, DIRECT, NEVER, SendStream
 from core.net_crypto.states import Event, State, after
-from core.packets.net_crypto import MAX_DATA_SIZE
+from core.packets.net_crypto import MAX_DATA_SIZE, SessionEnd
 
 RESEND_S = 1.0  # c-toxcore net_crypto.h: CRYPTO_SEND_PACKET_INTERVAL
 MAX_SENDS = 8  # c-toxcore net_crypto.h: MAX_NUM_SENDPACKET_TRIES
 KEEP_S = 3.5  # silence that the peer may hear: twice before its 8 s of UDP are over
 REQUEST_PAUSE_S = 0.01  # peers send requests 50 ms apart; a window's worth takes 2 ms to read
 CONFIRMS = 3  # how often a new session says each second that it is up
-KILL = b"\x02"  # c-toxcore net_crypto.h: PACKET_ID_KILL
+KILL = SessionEnd().encode()
 FIRST_LOSSLESS, LAST_LOSSLESS = 16, 191  # c-toxcore net_crypto.h: PACKET_ID_RANGE_*
 FIRST_LOSSY, LAST_LOSSY = 192, 254
 MIN_PLAIN_SIZE = 9

@@ -18,7 +18,6 @@ FILE_DATA_SIZE = MAX_DATA_SIZE - 2  # c-toxcore Messenger.c: MAX_FILE_DATA_SIZE
 MAX_SHARED_RELAYS = 3  # c-toxcore friend_connection.h: MAX_SHARED_RELAYS
 UNKNOWN_SIZE = (1 << 64) - 1  # Spec: FILE_SENDREQUEST, a stream that ends when it ends
 
-CALL_SIGNALS = 0x45  # c-toxcore net_crypto.h: PACKET_ID_MSI; passed on as it is
 LOSSLESS_CUSTOM = range(160, 192)  # WIRE.md W27
 LOSSY_CUSTOM = range(192, 255)  # WIRE.md W27; c-toxcore takes 192-199 for calls
 
@@ -90,6 +89,12 @@ class Action(MessengerPacket, kind=0x41):
     text: Annotated[bytes, Rest(1, MAX_MESSAGE_SIZE)]
 
 
+class CallSignals(MessengerPacket, kind=0x45):
+    """Begins, changes and ends calls; passed on as it is.  Spec: MSI."""
+
+    signals: Annotated[bytes, Rest(0, MAX_DATA_SIZE - 1)]
+
+
 class FileRequest(MessengerPacket, kind=0x50):
     """Offers a file.  Spec: FILE_SENDREQUEST."""
 
@@ -126,3 +131,17 @@ class FileData(MessengerPacket, kind=0x52):
 
     number: U8
     data: Annotated[bytes, Rest(0, FILE_DATA_SIZE)]
+
+
+class LosslessCustom(Record):
+    """What applications agreed upon, in order and once."""
+
+    id: Annotated[int, Number(1, LOSSLESS_CUSTOM[0], LOSSLESS_CUSTOM[-1])]
+    data: Annotated[bytes, Rest(0, MAX_DATA_SIZE - 1)]
+
+
+class LossyCustom(Record):
+    """What applications agreed upon, and calls' sound and pictures (192-199): may be lost."""
+
+    id: Annotated[int, Number(1, LOSSY_CUSTOM[0], LOSSY_CUSTOM[-1])]
+    data: Annotated[bytes, Rest(0, MAX_DATA_SIZE - 1)]

@@ -1,9 +1,9 @@
 """Packets of net_crypto sessions, and what is sealed in them."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from core.crypto import Nonce, PublicKey
-from core.wire import U32, Body, Bytes8, Bytes32, Fixed, Packet, Rest, Sealed, packet
+from core.wire import U32, Body, Bytes8, Bytes32, Fixed, Packet, Record, Rest, Sealed, packet
 
 COOKIE_SIZE = 112  # c-toxcore net_crypto.c: COOKIE_LENGTH
 MAX_CRYPTO_SIZE = 1400  # c-toxcore net_crypto.h: MAX_CRYPTO_PACKET_SIZE
@@ -81,3 +81,20 @@ class CryptoData(Packet):
 
     nonce_end: Annotated[bytes, Fixed(2)]
     sealed: Sealed[CryptoDataBody]
+
+
+class SessionPacket(Record, abstract=True):
+    """What sessions say to each other in their own concern; none has a number of its own."""
+
+    kind: ClassVar[int]
+
+
+class MissingPackets(SessionPacket, kind=0x01):
+    """Asks for lossless packets again, and acknowledges all others.  Spec: packet request."""
+
+    gaps: Annotated[bytes, Rest(0, MAX_DATA_SIZE - 1)]
+    """How far it is to each number that is missing: `core.net_crypto.requests`."""
+
+
+class SessionEnd(SessionPacket, kind=0x02):
+    """Ends the session.  Spec: connection kill packet."""

@@ -4,8 +4,6 @@ import inspect
 from pathlib import Path
 
 from core.packets import ALL, FAMILIES
-from core.packets.messenger import MessengerPacket
-from core.packets.relay import RelayPacket
 from core.wire import Packet, Record, Variable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "packets.md"
@@ -62,9 +60,7 @@ def _family(family: object) -> list[str]:
 
 
 def _packet(cls: type[Record]) -> list[str]:
-    kind = ""
-    if issubclass(cls, Packet | RelayPacket | MessengerPacket):
-        kind = f" ({cls.kind:02x})"
+    kind = "" if cls.kind is None else f" ({cls.kind:02x})"
     lines = [f"### {cls.__name__}{kind}", "", " ".join((inspect.getdoc(cls) or "").split()), ""]
     lines += ["| at | field | layout |", "|---|---|---|"]
     place: int | None = 0

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import crypto
+from core.net_crypto import requests
 from core.packets import ALL, ROUTES, UDP_PACKETS
+from core.packets.net_crypto import MAX_DATA_SIZE
 from core.wire import Record, WireError
 from tests.packets import samples, vectors
 
@@ -116,6 +118,26 @@ def check(vector: dict[str, Any]) -> None:
     assert plain.hex() == body["hex"]
     if "packet" in body:
         check(body)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [vector for vector in VECTORS if vector["packet"] == "MissingPackets"],
+    ids=lambda vector: vector["name"],
+)
+def test_a_request_names_what_the_reference_had_lost(vector: dict[str, Any]) -> None:
+    """What was lost is known from the capture, and not from our reading of the request."""
+    start, missing = vector["start"], vector["missing"]
+    packet = bytes.fromhex(vector["hex"])
+    named, cursor = [], start - 1
+    for steps, is_missing in requests.decode(packet[1:]):
+        cursor += steps
+        if is_missing:
+            named.append(cursor)
+    assert named == missing
+    end = cursor + 1  # so much the reference knew to be under way
+    held = set(range(start, end)) - set(missing)
+    assert requests.encode(start, end, held, most=MAX_DATA_SIZE) == packet
 
 
 def test_every_kind_has_one_first_byte_and_a_route_that_fits() -> None:
