@@ -151,14 +151,15 @@ class Carrier:
             saved_nodes=tuple((node.endpoint, bytes(node.key)) for node in dht_nodes),
         )
 
-    def bootstrap(self, nodes: Sequence[NodeInfo], now: float) -> None:
-        """Takes nodes to begin with: of the DHT, and relays (`tcp`)."""
+    def bootstrap(self, nodes: Sequence[NodeInfo], now: float, saved: bool = False) -> None:
+        """Takes nodes to begin with: of the DHT, and relays (`tcp`). `saved`: those that the onion
+        paths of an earlier run were made of; they may be gone."""
         usable = [node for node in nodes if self._reaches(node.endpoint)]
         for node in usable:
             if node.tcp:
                 self.relays.add_relay(node.endpoint, node.key, now)
             else:
-                self.onion.add_bootstrap(node.endpoint, node.key)
+                self.onion.add_bootstrap(node.endpoint, node.key, saved)
         if self.options.udp:
             rows = [(node.endpoint, bytes(node.key)) for node in usable if not node.tcp]
             self.dht.bootstrap(rows, now)

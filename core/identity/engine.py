@@ -46,7 +46,8 @@ class Engine(Carrier):
         )
         self.friends.listener = self.messenger
         self._parts.append(self.messenger)
-        self.bootstrap((*options.bootstrap, *profile.relays, *profile.path_nodes), now)
+        self.bootstrap((*options.bootstrap, *profile.relays), now)
+        self.bootstrap(profile.path_nodes, now, saved=True)
 
     # What the carrier tells (core.identity.carrier.CarrierListener)
 

@@ -91,9 +91,12 @@ class OnionClient:
 
     # Commands
 
-    def add_bootstrap(self, endpoint: Endpoint, key: PublicKey) -> None:
-        """Takes a node for paths as long as the DHT has found none; also those of a profile."""
-        self._asker.path_nodes.add_bootstrap(NodeInfo(key, endpoint))
+    def add_bootstrap(self, endpoint: Endpoint, key: PublicKey, saved: bool = False) -> None:
+        """Takes a node for paths as long as the DHT has found none; `saved`: one that the paths of
+        an earlier run were made of, and which may be gone."""
+        nodes = self._asker.path_nodes
+        keep = nodes.add_saved if saved else nodes.add_bootstrap
+        keep(NodeInfo(key, endpoint))
 
     def network_changed(self, now: float) -> None:
         """The DHT or a relay has connected, or the machine's network came back: tries at once what

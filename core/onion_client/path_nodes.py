@@ -13,7 +13,7 @@ MAX_SAVED = 8  # c-toxcore Messenger.c: NUM_SAVED_PATH_NODES
 ENOUGH = 3  # hops of a path; with fewer proven nodes the bootstrap nodes help out
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
 CREDIT = 4  # so many more for one that was in a path that did
-REPEAT_ONE_IN = 4  # paths for which, among suspects alone, a good node is taken twice
+REPEAT_ONE_IN = 4  # paths for which, among suspects, a node is taken twice
 REMEMBERED = 4 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
 LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
@@ -27,12 +27,13 @@ class PathNodes:
     record.)
     """
 
-    __slots__ = ("_bootstrap", "_entropy", "_failures", "_families", "_ring")
+    __slots__ = ("_bootstrap", "_entropy", "_failures", "_families", "_ring", "_saved")
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._ring: dict[PublicKey, NodeInfo] = {}  # oldest first
         self._bootstrap: dict[PublicKey, NodeInfo] = {}
+        self._saved: set[PublicKey] = set()  # of those: nobody gave them to us
         self._failures: dict[
             PublicKey, int
         ] = {}  # in a row; below 0: proven; least lately noted first
@@ -43,8 +44,21 @@ class PathNodes:
 
     def add_bootstrap(self, node: NodeInfo) -> None:
         """Keeps a node that serves until the DHT has found some; the oldest of 33 goes."""
+        self._saved.discard(node.key)
+        self._keep(node)
+
+    def add_saved(self, node: NodeInfo) -> None:
+        """Keeps a node of an earlier run as well, until it is a suspect. It has no credit: most
+        were clients, which have another key since, and would spoil the paths of a small network."""
+        if node.key not in self._bootstrap:
+            self._saved.add(node.key)
+            self._keep(node)
+
+    def _keep(self, node: NodeInfo) -> None:
         if node.key not in self._bootstrap and len(self._bootstrap) >= MAX_PATH_NODES:
-            del self._bootstrap[next(iter(self._bootstrap))]
+            oldest = next(iter(self._bootstrap))
+            del self._bootstrap[oldest]
+            self._saved.discard(oldest)
         self._bootstrap[node.key] = node
 
     def add(self, node: NodeInfo) -> bool:
@@ -80,6 +94,9 @@ class PathNodes:
         nodes = list(nodes)
         for node in [node for node in nodes if not self.is_proven(node.key)] or nodes:
             self._note(node.key, self._standing(node.key) + 1)
+            if node.key in self._saved and self.is_suspect(node.key) and len(self._ring) > 1:
+                self._saved.remove(node.key)  # the DHT has found others
+                del self._bootstrap[node.key]
 
     def _note(self, key: PublicKey, failures: int) -> None:
         self._failures.pop(key, None)
@@ -92,7 +109,7 @@ class PathNodes:
         with has credit in advance."""
         failures = self._failures.get(key)
         if failures is None:
-            return -CREDIT if key in self._bootstrap else 0
+            return -CREDIT if key in self._bootstrap and key not in self._saved else 0
         return failures
 
     def is_proven(self, key: PublicKey) -> bool:
@@ -153,8 +170,8 @@ class PathNodes:
         # Two at least: else one that loses what goes to others could have us make it the first and
         # the last hop. One that was given to us could do worse.
         enough = len(good) > 1 or (len(good) == 1 and good[0].key in self._bootstrap)
-        if enough and len(good) < count and not self._entropy.below(REPEAT_ONE_IN):
-            nodes = good
+        if len(good) < count and not self._entropy.below(REPEAT_ONE_IN):
+            nodes = good if enough else self._pair(nodes)
         # A hop on the open Internet sends nothing into local networks.
         outside = relay is not None and not is_lan(relay.endpoint)
         nodes.sort(key=lambda node: (outside and is_lan(node.endpoint), self.is_suspect(node.key)))
@@ -163,6 +180,12 @@ class PathNodes:
         # Who is there twice stands at the beginning: the first hop, which knows us, is not the
         # last, which knows whom we ask, if there are two nodes at all.
         return tuple([hops[0]] * (count - len(hops)) + hops)
+
+    def _pair(self, nodes: list[NodeInfo]) -> list[NodeInfo]:
+        """Returns two nodes: good ones and those of the DHT first. Where one bad node is among
+        three, no path of three different ones ever works."""
+        nodes.sort(key=lambda node: (self.is_suspect(node.key), node.key not in self._ring))
+        return nodes[:2]
 
     def _spread(self, nodes: list[NodeInfo], count: int, relay: NodeInfo | None) -> list[NodeInfo]:
         """Takes the first nodes of different prefixes, one unproven among them; if they are too

@@ -1,5 +1,7 @@
 """Whole identities in a made-up network: they find each other and talk."""
 
+from functools import partial
+
 import pytest
 
 from core.messenger.events import MessageKind, Receipt
@@ -46,6 +48,28 @@ def test_strangers_become_friends_and_talk(town: Town) -> None:
     assert world.run_until(lambda: len(alice.told(Receipt)) == len(bob.told(Receipt)) == 20)
     assert bob.texts() == [f"alice {number}" for number in range(20)]
     assert alice.texts() == [f"bob {number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("restarted", ["alice", "both"])
+def test_friends_come_back_by_one_node_though_all_else_that_they_know_is_gone(
+    restarted: str,
+) -> None:
+    """Each other's old DHT keys are among what they saved and among their path nodes."""
+    world = World(seed=3, roles={"dht": 1, "onion": 1})
+    lone = world.add_node()
+    world.run_for(20)
+    alice, bob = Person(world, "alice", [lone]), Person(world, "bob", [lone])
+    become_friends(world, alice, bob)
+    for again in range(5):
+        world.run_for(60)
+        for person in (alice, bob) if restarted == "both" else (alice,):
+            person.engine.shut_down(world.now)
+            person.host.leave()
+        world.run_for(10)
+        alice = Person(world, f"alice {again}", [lone], alice.engine.profile(world.now))
+        if restarted == "both":
+            bob = Person(world, f"bob {again}", [lone], bob.engine.profile(world.now))
+        assert world.run_until(partial(alice.is_with, bob), limit=90), again
 
 
 def test_what_is_for_no_identity_is_counted(town: Town) -> None:

@@ -255,7 +255,7 @@ def test_who_is_proven_is_not_blamed_for_an_unproven_one_and_not_trusted_for_eve
     assert nodes.choose(3) is not None  # all there are
 
 
-def test_among_suspects_two_good_nodes_are_a_path_now_and_then_and_one_never() -> None:
+def test_among_suspects_two_good_nodes_are_a_path_now_and_then_and_one_is_not() -> None:
     nodes = PathNodes(StreamedEntropy("nodes"))
     infos = [make_node(number).info for number in range(8)]
     nodes.learn(infos)
@@ -274,7 +274,41 @@ def test_among_suspects_two_good_nodes_are_a_path_now_and_then_and_one_never() -
     for _ in range(100):
         hops = nodes.choose(3)
         assert hops is not None
-        assert len(set(hops)) == 3  # whoever loses what goes to others is not alone with us
+        assert hops[0] != hops[2]  # whoever loses what goes to others is not alone with us
+
+
+def test_where_all_are_suspects_for_the_sake_of_one_the_others_are_a_path_now_and_then() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    live, gone = [make_node(1).info, make_node(2).info], make_node(3).info
+    nodes.add_saved(gone)
+    for row in (gone, *live):
+        for _ in range(2):
+            nodes.failed([row])
+    for node in live:
+        nodes.add(node)
+    tries = [set(nodes.choose(3) or ()) for _ in range(100)]
+    assert 10 <= tries.count(set(live)) <= 40
+
+
+def test_saved_nodes_are_believed_no_more_than_others_until_they_are_given_too() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    saved, given, *many = [make_node(number).info for number in range(40)]
+    nodes.add_saved(saved)
+    nodes.add_bootstrap(given)
+    nodes.add_saved(given)
+    assert [nodes.is_proven(node.key) for node in (saved, given)] == [False, True]
+    nodes.add_bootstrap(saved)
+    assert nodes.is_proven(saved.key)
+    nodes.add_saved(many[0])
+    for _ in range(2):
+        nodes.failed(many[:1])
+    assert set(nodes.sample(9)) == {saved, given, many[0]}  # there is nothing better
+    nodes.learn(many[1:3])
+    nodes.failed(many[:1])
+    assert set(nodes.sample(9)) == {saved, given, *many[1:3]}
+    for node in many[3:]:
+        nodes.add_saved(node)
+    assert len(nodes._bootstrap) == len(nodes._saved) == MAX_PATH_NODES
 
 
 def test_of_two_nodes_one_is_first_and_the_other_last() -> None:
