@@ -1,5 +1,6 @@
 """`toxmesh identity serve`: what a bot does about what happens; without any network."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,31 @@ def test_one_identity_is_not_named_twice(tmp_path: Path) -> None:
     done = CliRunner().invoke(commands(), wanted, standalone_mode=False)
     assert done.return_value == 3
     assert "named twice" in done.output
+
+
+def test_programs_and_a_bot_exclude_each_other(tmp_path: Path) -> None:
+    wanted = ["identity", "serve", "bot", "--programs", "--echo", "--state-dir", str(tmp_path)]
+    done = CliRunner().invoke(commands(), wanted, standalone_mode=False)
+    assert done.return_value == 3
+    assert "--echo and --accept exclude it" in done.output
+
+
+def test_one_that_programs_use_says_who_it_is_and_takes_no_events() -> None:
+    said: list[str] = []
+
+    async def story() -> None:
+        async with Identity.create("Bot", bootstrap=[], udp=False) as own:
+            serving = asyncio.create_task(
+                Bot(own, said.append, echo=False, accept=False).serve(listens=False)
+            )
+            own._inbox.put(IdentityConnected(True))
+            await asyncio.sleep(1)
+            assert len(own._inbox._events) == 1
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    run(story())
+    assert [line.split()[0] for line in said] == ["tox", "ready"]
 
 
 def test_several_share_ports_from_the_given_one_on(

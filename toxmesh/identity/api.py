@@ -34,6 +34,7 @@ from core.messenger.events import (
 from core.savedata.profile import Profile, UserStatus
 from core.tox_id import ToxId, ToxIdError
 from toxmesh.identity.files import TransferFailed
+from toxmesh.identity.hosted import HostedIdentity, HostGone
 from toxmesh.identity.identity import Identity, IdentityError
 from toxmesh.identity.inbox import EventsLost, StoredMessage
 from toxmesh.identity.mailbox import MailboxError, MailboxFull
@@ -56,6 +57,8 @@ __all__ = [
     "FileKind",
     "FileOffer",
     "FriendRequest",
+    "HostGone",
+    "HostedIdentity",
     "Identity",
     "IdentityConnected",
     "IdentityError",

@@ -1,5 +1,6 @@
 """What an identity does by itself, whoever runs it: takes friends, answers with an echo."""
 
+import asyncio
 from collections.abc import Callable
 
 from core.messenger.errors import MessengerError
@@ -26,10 +27,13 @@ class Bot:
         self._echo = echo
         self._accept = accept or echo
 
-    async def serve(self) -> None:
-        """Does it until the identity is closed."""
+    async def serve(self, *, listens: bool = True) -> None:
+        """Does it until the identity is closed; `listens`: else it says who it is, and leaves what
+        happens to others, for ever."""
         self._say(f"tox id {self._own.tox_id}")
         self._say(f"ready udp={self._own.port}")
+        if not listens:
+            await asyncio.Event().wait()
         async for event in self._own.events():
             self.handle(event)
 

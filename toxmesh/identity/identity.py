@@ -385,15 +385,15 @@ class Identity:
         text: str | bytes,
         kind: MessageKind = MessageKind.NORMAL,
         *,
-        answers: StoredMessage | None = None,
+        answers: StoredMessage | int | None = None,
     ) -> Sent:
         """Sends a message, now or when the friend comes online; `await sent.delivered()` waits for
         its receipt.
 
         A text of more than 1,372 bytes leaves as several messages, cut between words or letters;
-        the last one is returned. `answers`: the message that is done with by this one: both stand
-        on disk as one, so that a program that dies answers neither twice nor not at all. Raises
-        UnknownFriend, ValueError for an empty text, MailboxError (MailboxFull).
+        the last one is returned. `answers`: the message (or its number) that is done with by this
+        one: both stand on disk as one, so that a program that dies answers neither twice nor not at
+        all. Raises UnknownFriend, ValueError for an empty text, MailboxError (MailboxFull).
         """
         key = key_of(friend)
         self.friend(key)
@@ -403,7 +403,7 @@ class Identity:
         _, box, post = self._running
         with box.together():
             if answers is not None:
-                box.taken(answers.number)
+                self._inbox.answer(answers if isinstance(answers, int) else answers.number)
             return post.send(key, kind, raw)
 
     def _deliver(self, friend: PublicKey, kind: MessageKind, raw: bytes, letter: int) -> int:

@@ -40,6 +40,8 @@ class Inbox:
         self._events: deque[AnyEvent] = deque()
         self._plain = 0  # events that are no messages
         self._lost = 0
+        self._at = 0  # the number of the message that was taken last
+        self._answered: set[int] = set()  # that one, or messages behind it
         self._came: asyncio.Event | None = None  # of who waits for the next one
         self._open = False
 
@@ -87,6 +89,18 @@ class Inbox:
         self._events.append(message)
         self._wake()
 
+    def answer(self, number: int) -> None:
+        """Forgets a message that is done with, if what is kept together with that stands on disk:
+        it is not given to anybody who takes events later."""
+        if self._mailbox is not None:
+            self._mailbox.taken(number)
+            if number >= self._at:
+                self._mailbox.then(partial(self._answered.add, number))
+
+    def is_answered(self, number: int) -> bool:
+        """Tells whether a message that was taken last is done with."""
+        return number in self._answered
+
     async def take(self) -> AsyncIterator[AnyEvent | EventsLost]:
         """Yields what happens, until it is closed; see `Identity.events`."""
         while True:
@@ -96,9 +110,12 @@ class Inbox:
                     self._plain -= 1
                     yield event
                     continue
-                yield event
-                if self._mailbox is not None:
+                self._at = event.number
+                if not self.is_answered(event.number):
+                    yield event
+                if not self.is_answered(event.number) and self._mailbox is not None:
                     self._mailbox.taken(event.number)
+                self._answered.discard(event.number)
             if self._lost:
                 lost, self._lost = self._lost, 0
                 yield EventsLost(lost)

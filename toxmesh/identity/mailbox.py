@@ -254,6 +254,13 @@ class Mailbox:
         if self._heard.pop(friend, None) is not None:
             self._run("DELETE FROM heard WHERE friend = ?", (friend,))
 
+    def has(self, number: int) -> bool:
+        """Tells whether a message is still to be delivered."""
+        if not self._outgoing:
+            return False
+        found = self._run("SELECT 1 FROM outgoing WHERE id = ?", (number,)).fetchone()
+        return found is not None
+
     def count_for(self, friend: bytes) -> int:
         """Returns how many messages to a friend have no receipt yet."""
         if not self._outgoing:

@@ -83,6 +83,17 @@ class Post:
         self._sent[sent.id] = sent
         self.pump(friend)
 
+    def sent(self, number: int) -> Sent:
+        """Returns a message that was sent by this process or by one before, by its number."""
+        found = self._sent.get(number)
+        if found is None:
+            found = Sent(number)
+            if self._mailbox.has(number):
+                self._sent[number] = found
+            else:
+                found.arrived()
+        return found
+
     def forget(self, friend: PublicKey) -> None:
         """Gives up what was to be sent to somebody who is no friend any more."""
         self._mailbox.forget(friend)

@@ -245,7 +245,7 @@ class Profiles:
             try:
                 file.path.unlink()
                 messages = file.path.with_suffix(MESSAGES)
-                beside = (f".{file.path.name}.lock", f".{file.path.name}.sock")
+                beside = [f".{file.path.name}.{what}" for what in ("lock", "sock", "gate")]
                 rest = (messages.name, f"{messages.name}-wal", f"{messages.name}-shm")
                 for name_beside in (*beside, *rest):
                     file.path.with_name(name_beside).unlink(missing_ok=True)
