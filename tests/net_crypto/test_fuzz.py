@@ -1,12 +1,10 @@
 """Any bytes, anywhere: nothing but WireError comes out, and nothing is answered to noise."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.endpoint import udp4
 from core.wire import WireError
-from tests.net_crypto.test_hostile import ELSEWHERE, ENTROPY, Insider, cookie_from, handshake
+from tests.net_crypto.test_hostile import ELSEWHERE, Insider, cookie_from, handshake
 from tests.net_crypto.world import World
 
 KINDS = st.sampled_from([0x18, 0x19, 0x1A, 0x1B])
@@ -82,41 +80,3 @@ def test_a_friend_may_say_anything_that_is_sealed_well(
     assert bob.crypto._memory.used == 0
     assert not bob.crypto._table.of_dht_key
     assert not bob.crypto._table.at_endpoint
-
-
-@pytest.mark.parametrize(
-    "count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=str
-)
-def test_a_great_many_junk_packets_leave_nothing_behind_and_keep_nobody_out(count: int) -> None:
-    world = World()
-    alice, bob = world.add("alice"), world.add("bob")
-    bob.crypto.open(alice.real.public, alice.dht.public, world.now)  # a friend's key is known
-    bob.crypto.close(alice.real.public, world.now)
-    noise = [
-        bytes((kind,)) + ENTROPY.bytes(SIZES.get(kind, 100) - 1)
-        for kind in (0x18, 0x19, 0x1A, 0x1B)
-        for _ in range(250)
-    ]
-    sources = [udp4(ENTROPY.bytes(4), 1) for _ in range(5_000)]
-
-    def flood(first: int) -> None:
-        for number in range(first, first + 100):  # 10,000 a second
-            packet = noise[number % 1000]
-            if packet[0] == 0x18:
-                packet = packet[:1] + ENTROPY.bytes(32) + packet[33:]
-            bob.take(packet, sources[number % 5_000])
-        if first + 100 < count:
-            world.at(world.now + 0.01, flood, first + 100)
-
-    flood(0)
-    world.run_for(count / 20_000)
-    alice.open(bob)
-    assert world.run_until(lambda: alice.sees(bob) and bob.sees(alice), 2)
-    assert bob.drops["crypto_cookie"] + bob.drops["crypto_data_unknown"] >= count / 5
-    bob.crypto.close(alice.real.public, world.now)
-    world.run_for(count / 20_000)
-    assert len(bob.crypto) == 0
-    assert not bob.crypto._table.at_endpoint
-    assert len(bob.crypto._handshakes.real_keys) == 1
-    assert len(bob.crypto._handshakes._dht_keys) <= 250 + 300 * count / 10_000
-    assert bob.crypto.next_timer() is None

@@ -137,6 +137,25 @@ def test_s09_junk_silences_neither_friends_nor_other_strangers() -> None:
     assert world.run_until(lambda: other.sees(bob), 2)
 
 
+def test_s09_whom_we_look_for_is_answered_though_strangers_pushed_its_key_out() -> None:
+    world = World()
+    alice, bob = world.add("alice"), world.add("bob")
+    world.watch = lambda way, sender, packet: sender is alice or packet[0] != 0x18
+    bob.open(alice)
+
+    def flood() -> None:
+        for _ in range(10):
+            far = udp4(b"\x07" + ENTROPY.bytes(3), 1)
+            bob.take(CookieRequest(PublicKey(ENTROPY.bytes(32)), nonce(), bytes(88)).encode(), far)
+        world.at(world.now + 0.001, flood)
+
+    flood()
+    world.run_for(2)
+    assert bob.crypto._handshakes._dht_keys.known(alice.dht.public) is None
+    alice.open(bob)
+    assert world.run_until(lambda: alice.sees(bob) and bob.sees(alice), 1)
+
+
 def test_s09_good_requests_of_one_source_are_answered_ten_times_a_second() -> None:
     world = World()
     bob = world.add("bob")

@@ -15,6 +15,9 @@ from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.rates import RateRule
 from core.wire import WireError
 
+KEYS = 96
+"""Combined keys with DHT keys that are kept, as in an identity of its own (core.identity)."""
+
 
 class Timed(Protocol):
     """Whatever has timers."""
@@ -152,7 +155,7 @@ class Person:
         self.crypto = NetCrypto(
             self.real,
             self.dht,
-            SharedKeys(self.dht.secret),
+            SharedKeys(self.dht.secret, KEYS),
             entropy,
             self,
             self.drops,
