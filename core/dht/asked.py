@@ -7,7 +7,7 @@ from core.asking import MOST_ROWS, NOT_FOUND, USAGE, CannotAnswer, key_of, text_
 from core.dht import diversity
 from core.dht.addresses import own_addresses
 from core.dht.distance import BUCKET_COUNT, BUCKET_SIZE, LAST_BUCKET, bucket_of, number_of
-from core.dht.keeper import FAKE_SEARCHES, TableKeeper
+from core.dht.keeper import TableKeeper
 from core.dht.lookups import shared_bits
 from core.dht.sightings import LISTS, STATES, Sighting, sightings
 from core.dht.snapshot import MAX_SENT_NODES, NodeSnapshot
@@ -57,7 +57,7 @@ class DhtView:
             "announcers": sum(client.announces for client in close),
             "connected": close.has_good(now),
             "connected_outside": close.has_good_wan(now),
-            "searches": len(keeper.searches) - FAKE_SEARCHES,
+            "searches": sum(not keeper.is_random(key) for key in keeper.searches),
             "pending_pings": len(keeper.asker.pings),
             "pending_requests": len(keeper.asker.requests),
             "pending_lost": keeper.asker.lost(),

@@ -1,4 +1,12 @@
-"""Nodes that asked us something and might belong into the table: a shard's proposals to dht.0."""
+"""Nodes that asked us something and might belong into the table: a shard's proposals to dht.0, and
+which of them dht.0 pings."""
+
+from collections.abc import Callable
+
+from core.dht.lists import CloseList
+from core.dht.searches import Nearest, SearchEntry
+from core.endpoint import Endpoint
+from core.module import Context
 
 MAX_CANDIDATES = 32  # c-toxcore ping.c: MAX_TO_PING
 CANDIDATE_INTERVAL_S = 2.0  # c-toxcore ping.c: TIME_TO_PING
@@ -42,3 +50,55 @@ class Proposals:
         self._young.add(key)
         return True
 
+
+class Candidates:
+    """The nearest of the proposed nodes, pinged every 2 s; a searched node at once."""
+
+    __slots__ = ("_close", "_drops", "_nearest", "_own_key", "_ping", "_pinged_at", "_searches")
+
+    def __init__(
+        self,
+        context: Context,
+        close: CloseList,
+        searches: dict[bytes, SearchEntry],
+        ping: Callable[[Endpoint, bytes, float], None],
+    ) -> None:
+        self._own_key = bytes(context.keys.public)
+        self._drops = context.out.drops
+        self._close = close
+        self._searches = searches
+        self._ping = ping
+        self._nearest = Nearest(self._own_key, MAX_CANDIDATES)
+        self._pinged_at = float("-inf")
+
+    def offer(self, key: bytes, endpoint: Endpoint, now: float) -> float | None:
+        """Takes a proposal; returns when `ping` is to be called, if it is kept."""
+        if key == self._own_key:
+            self._drops["dht_own_key"] += 1
+            return None
+        searched = self._searches.get(key)
+        if searched is not None and searched.find(key) is None:
+            self._ping(endpoint, key, now)
+            return None
+        client = self._close.by_key.get(key)
+        if client is not None:
+            association = client.association(endpoint)
+            if (
+                association is not None
+                and association.endpoint == endpoint
+                and not association.is_bad(now)
+            ):
+                return None
+        elif not self._close.has_room(key, endpoint, now):
+            self._drops["dht_candidate_no_room"] += 1
+            return None
+        if not self._nearest.offer(key, endpoint, now):
+            self._drops["dht_candidate_too_many"] += 1
+            return None
+        return max(now, self._pinged_at + CANDIDATE_INTERVAL_S)
+
+    def ping(self, now: float) -> None:
+        """Pings all that are kept."""
+        self._pinged_at = now
+        for key, endpoint in self._nearest.take(now):
+            self._ping(endpoint, key, now)

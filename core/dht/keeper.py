@@ -1,6 +1,6 @@
 """dht.0's work: the table, its liveness checks, the requests it sends and the answers to them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import Enum, auto
 from typing import Any
 
@@ -8,18 +8,20 @@ from core.crypto import SharedKeys
 from core.dht.addresses import refusal
 from core.dht.answers import KIND_NODES_RESPONSE, KIND_PING_RESPONSE
 from core.dht.asking import KIND_DATA_SEARCH_RESPONSE, Asker
-from core.dht.candidates import CANDIDATE_INTERVAL_S, MAX_CANDIDATES
+from core.dht.candidates import Candidates
 from core.dht.changes import CloseChanges
 from core.dht.distance import BUCKET_SIZE
+from core.dht.host_table import HostTable
 from core.dht.joining import Joining
 from core.dht.lan import KIND_LAN_DISCOVERY, LAN_INTERVAL_S, LanBeacon
 from core.dht.lists import BAD_NODE_S, FAR_SIZE, PING_INTERVAL_S, Client, CloseList
 from core.dht.lookups import Lookups
 from core.dht.pending import ID_SIZE
-from core.dht.publish import PUBLISH_S, ROLES, Publisher, row_of
+from core.dht.publish import PUBLISH_S, ROLES, Publisher, preferred, row_of
 from core.dht.requests import KIND_DHT_REQUEST, DhtRequests
 from core.dht.searches import (
     MAX_OWNERS,
+    NODES_REQUEST_INTERVAL_S,
     STEP_S,
     Nearest,
     Rounds,
@@ -39,6 +41,7 @@ MAX_SEARCHES = 1024
 MAX_CHECKS_A_STEP = 32  # so that a full table that came back does not fill the pending requests
 CHECKS_AGAIN_S = 0.5
 EARLY_S = 6.0  # so long before its time a light node checks a node if another one's has come
+HOSTED_ROUND_S = 60.0  # between rounds of an identity, whose new neighbours come by themselves
 MAX_SAVED = 2080  # c-toxcore DHT.c: MAX_SAVED_DHT_NODES
 
 # A restarted dht.0 asks the shards for their copies of the table before it tells them a new one.
@@ -71,8 +74,12 @@ class TableKeeper:
         snapshot: NodeSnapshot,
         keys: SharedKeys,
         listener: SearchListener | None = None,
+        host: HostTable | None = None,
     ) -> None:
+        """`host`: of the identities of a process, among which this is one."""
         self._context = context
+        self._host = host
+        self._ours: Container[bytes] = () if host is None else host.members
         self._early_s = EARLY_S if context.light else 0.0
         self._out = context.out
         self._entropy = context.entropy
@@ -83,19 +90,18 @@ class TableKeeper:
         self._publisher = Publisher(self._own_key, snapshot, context.out, version)
         self._dirty = self._publisher.dirty
         self.changes = CloseChanges(context.events)
-        far_size = FAR_SIZE if context.light else BUCKET_SIZE
+        far_size = BUCKET_SIZE if host is None else 0
         self.close = CloseList(self._own_key, self._dirty, self.changes, far_size)
+        self._round_s = NODES_REQUEST_INTERVAL_S if host is None else HOSTED_ROUND_S
         self._rounds = Rounds()
         self._to_ask = Nearest(self._own_key, CLOSE_TO_ASK)
-        self._candidates = Nearest(self._own_key, MAX_CANDIDATES)
-        self._candidates_at = float("-inf")
         self.asker = Asker(context, keys)
         self.lookups = Lookups(context, self.asker, snapshot)
         self.searches: dict[bytes, SearchEntry] = {}
-        for _ in range(FAKE_SEARCHES):
-            key = context.entropy.bytes(32)
-            self.searches[key] = SearchEntry(key, MAX_SENT_NODES, self._dirty)
-        self._fake = tuple(self.searches)
+        self._fake: tuple[bytes, ...] = ()
+        if host is None or host.is_wide(self._own_key):
+            self.widen()
+        self._candidates = Candidates(context, self.close, self.searches, self.asker.ping)
         self.listener = listener
         served = None if listener is None else listener.dht_request
         ping = self.asker.ping
@@ -122,12 +128,23 @@ class TableKeeper:
             Timer.JOIN: self._join,
             Timer.LISTS: self._check_lists,
             Timer.ASK: self._ask_named,
-            Timer.CANDIDATES: self._ping_candidates,
+            Timer.CANDIDATES: self._candidates.ping,
             Timer.PUBLISH: self._publish,
             Timer.LAN: self._send_beacon,
             Timer.PUNCH: self._punch,
             Timer.LOOKUP: self._look_up,
         }
+
+    def widen(self) -> None:
+        """Keeps nodes from everywhere, as a node must that cannot borrow them of its host."""
+        if self._fake:
+            return
+        if self._host is not None:
+            self.close.far_size = FAR_SIZE
+        for _ in range(FAKE_SEARCHES):
+            key = self._entropy.bytes(32)
+            self.searches[key] = SearchEntry(key, MAX_SENT_NODES, self._dirty)
+        self._fake = tuple(self.searches)[-FAKE_SEARCHES:]
 
     # What comes in
 
@@ -174,6 +191,10 @@ class TableKeeper:
             self._ask_for_copies(now)
         else:
             self._publisher.open()
+        if self._host is not None:
+            for row in self._snapshot.closest(self._own_key, CLOSE_TO_ASK, True):
+                self._to_ask.offer(row.key, preferred(row), now)
+            self._timers.set(Timer.ASK, now)
         self._timers.set(Timer.JOIN, now)
         self.follow_options(now)
 
@@ -272,6 +293,8 @@ class TableKeeper:
 
         `rtt`: seconds it took; `looked_up`: an operator's lookup wanted it, if nobody else does.
         """
+        if self._host is not None:
+            key, source = self._host.same(key, source)
         used = self.close.touch(key, source, now)
         if used is None:
             used = self.close.add(key, source, now)
@@ -358,12 +381,14 @@ class TableKeeper:
         alive = 0
         due = float("inf")
         good: list[tuple[Client, Endpoint]] = []
-        rows = self._snapshot.rows
+        rows, ours = self._snapshot.rows, self._ours
         for client in clients:
             for association in client.associations():
                 if association.is_killed(now):
                     continue
                 alive += 1
+                if client.key in ours:  # it lives as long as we do
+                    association.seen = association.asked = now
                 if association.asked + PING_INTERVAL_S - self._early_s <= now and budget:
                     budget -= 1
                     association.asked = now
@@ -377,7 +402,7 @@ class TableKeeper:
                 if row is not None and association.endpoint in (row.endpoint4, row.endpoint6):
                     self._dirty.add(client.key)
         if good:
-            if rounds.last + rounds.pause(self._early_s) <= now:
+            if rounds.last + rounds.pause(self._early_s, self._round_s) <= now:
                 # Drawn twice, the second time from those behind: nearer nodes are likelier.
                 pick = self._entropy.below(len(good))
                 if pick < len(good) - 1:
@@ -385,7 +410,7 @@ class TableKeeper:
                 self.asker.ask(good[pick][1], good[pick][0].key, target, now)
                 rounds.last = now
                 rounds.times += 1
-            due = min(due, rounds.last + rounds.pause())
+            due = min(due, rounds.last + rounds.pause(0.0, self._round_s))
         return alive, budget, due
 
     def _ask_named(self, now: float) -> None:
@@ -397,35 +422,9 @@ class TableKeeper:
                 self.asker.ask(endpoint, key, search.key, now)
 
     def _handle_candidate(self, key: bytes, endpoint: Endpoint, now: float) -> None:
-        if key == self._own_key:
-            self._out.drops["dht_own_key"] += 1
-            return
-        searched = self.searches.get(key)
-        if searched is not None and searched.find(key) is None:
-            self.asker.ping(endpoint, key, now)
-            return
-        client = self.close.by_key.get(key)
-        if client is not None:
-            association = client.association(endpoint)
-            if (
-                association is not None
-                and association.endpoint == endpoint
-                and not association.is_bad(now)
-            ):
-                return
-        elif not self.close.has_room(key, endpoint, now):
-            self._out.drops["dht_candidate_no_room"] += 1
-            return
-        if not self._candidates.offer(key, endpoint, now):
-            self._out.drops["dht_candidate_too_many"] += 1
-            return
-        due = max(now, self._candidates_at + CANDIDATE_INTERVAL_S)
-        self._timers.bring_forward(Timer.CANDIDATES, due)
-
-    def _ping_candidates(self, now: float) -> None:
-        self._candidates_at = now
-        for key, endpoint in self._candidates.take(now):
-            self.asker.ping(endpoint, key, now)
+        due = self._candidates.offer(key, endpoint, now)
+        if due is not None:
+            self._timers.bring_forward(Timer.CANDIDATES, due)
 
     def _publish(self, now: float) -> None:
         rows = {key: row_of(self._clients_of(key), now) for key in self._dirty}
@@ -433,7 +432,7 @@ class TableKeeper:
         self._publisher.publish(rows)
 
     def _punch(self, now: float) -> None:
-        if len(self.searches) > FAKE_SEARCHES:
+        if len(self.searches) > len(self._fake):
             self._timers.set(Timer.PUNCH, now + self.requests.punch(now))
 
     # Lookups that operators watch
@@ -479,8 +478,7 @@ class TableKeeper:
         search.punching.nat_ping_id = self._entropy.bytes(ID_SIZE)
         self.searches[key] = search
         for row in self._snapshot.closest(key, MAX_SENT_NODES, True):
-            endpoint = row.endpoint6 if row.prefers6 else row.endpoint4
-            search.to_ask.offer(row.key, Endpoint(endpoint), now)
+            search.to_ask.offer(row.key, preferred(row), now)
         self._timers.bring_forward(Timer.ASK, now)
         self._timers.bring_forward(Timer.PUNCH, now + STEP_S)
         return True

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 from core.asking import Events
 from core.crypto import KeyPair, PublicKey, SharedKeys
+from core.dht.host_table import HostedSnapshot, HostTable
 from core.dht.module import DhtModule
+from core.dht.publish import preferred
 from core.dht.searches import SearchListener
 from core.endpoint import Endpoint
 from core.entropy import Entropy
@@ -22,6 +24,7 @@ from core.slots import SlotTable
 _SLOTS = {role: SlotTable.even(1) for role in ("dht", "onion")}
 _NOBODY_FOLLOWS = Events()
 MOST_PATH_NODES = 32  # c-toxcore onion_client.h: MAX_PATH_NODES
+FEW_PATH_NODES = 8  # c-toxcore onion_client.c: populate_path_nodes, new ones taken at once
 
 
 class DhtListener(SearchListener, Protocol):
@@ -77,7 +80,10 @@ class LightDht:
         drops: Counter[str],
         options: NodeOptions,
         now: float,
+        host: HostTable | None = None,
     ) -> None:
+        """`host`: what the identities of this process share; None: there is no other one."""
+        self._host = host = HostTable(entropy) if host is None else host
         self._out = OneShard(way, drops, now)
         self.context = Context(
             keys=keys,
@@ -95,10 +101,12 @@ class LightDht:
         self._listener = listener
         self._entropy = entropy
         self._connected = False
-        self._module = DhtModule(self.context, listener)
+        self._module = DhtModule(self.context, listener, host)
         self._out.modules["dht"] = self._module
-        self.table = self._module.snapshot_of_table
-        """The good nodes of our table."""
+        table = self._module.snapshot_of_table
+        assert isinstance(table, HostedSnapshot)  # with a host
+        self.table = table
+        """The good nodes of our table; asked for others, those of the whole host."""
         keeper = self._module.keeper
         assert keeper is not None  # shard 0 has one
         self._keeper = keeper
@@ -116,6 +124,8 @@ class LightDht:
         """Does what is due."""
         self._out.now = now
         self._module.handle_timer(now)
+        if self._host.is_wide(self.table.own_key):
+            self._keeper.widen()
         self._look(now)
 
     def next_timer(self) -> float | None:
@@ -136,6 +146,10 @@ class LightDht:
         """Lets another module of this node hear what the others tell it."""
         self._out.modules[role] = module
 
+    def leave(self) -> None:
+        """Is gone for the other identities of this process."""
+        self._host.leave(self.table)
+
     # Nodes
 
     def bootstrap(self, nodes: Iterable[tuple[Endpoint, bytes]], now: float) -> None:
@@ -151,6 +165,8 @@ class LightDht:
         """Returns good nodes for onion paths: those near two random keys first, so that paths do
         not show our own neighbourhood; at most 32, in random order."""
         keeper = self._keeper
+        if not self._host.is_wide(self.table.own_key):
+            return self._host.path_nodes(FEW_PATH_NODES)
         chosen: dict[bytes, NodeInfo] = {}
         random = [search for key, search in keeper.searches.items() if keeper.is_random(key)]
         for client in (*(client for search in random for client in search.clients), *keeper.close):
@@ -169,10 +185,7 @@ class LightDht:
         """Returns up to `most` good nodes near our own key, nearest first."""
         table = self.table
         return [
-            NodeInfo(
-                PublicKey(row.key),
-                Endpoint(row.endpoint6 if row.prefers6 or not row.endpoint4 else row.endpoint4),
-            )
+            NodeInfo(PublicKey(row.key), preferred(row))
             for row in table.closest(table.own_key, most, to_lan)
         ]
 

@@ -153,7 +153,8 @@ class CloseList:
         changes: CloseChanges | None = None,
         far_size: int = BUCKET_SIZE,
     ) -> None:
-        self._far_size = far_size
+        self.far_size = far_size
+        """Places of the buckets that are not near to our own key."""
         self._dirty = dirty
         self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
@@ -237,15 +238,15 @@ class CloseList:
 
     def _size_of(self, place: int) -> int:
         """Returns how many nodes a bucket may have."""
-        if self._far_size == BUCKET_SIZE:
+        if self.far_size == BUCKET_SIZE:
             return BUCKET_SIZE
         nearer = sum(len(bucket) for other, bucket in self._buckets.items() if other > place)
-        return self._far_size if nearer >= NEAR_NODES else BUCKET_SIZE
+        return self.far_size if nearer >= NEAR_NODES else BUCKET_SIZE
 
     def _thin_out(self, nearer_than: int, now: float) -> None:
         """Lets go of nodes of buckets that have become far ones."""
         for place, bucket in list(self._buckets.items()):
-            if place >= nearer_than or len(bucket) <= self._far_size:
+            if place >= nearer_than or len(bucket) <= self.far_size:
                 continue
             for _ in range(len(bucket) - self._size_of(place)):
                 bad = (client for client in bucket if client.is_bad(now))
@@ -300,7 +301,7 @@ class CloseList:
         self.by_key[key] = client
         self._link(endpoint, client)
         self._changes.came(key, endpoint, len(self.by_key))
-        if self._far_size < BUCKET_SIZE:
+        if self.far_size < BUCKET_SIZE:
             self._thin_out(place, now)
         return client
 

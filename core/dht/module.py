@@ -7,9 +7,10 @@ from core import services
 from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
+from core.dht.host_table import HostTable
 from core.dht.keeper import TableKeeper
 from core.dht.searches import SearchListener
-from core.dht.snapshot import FEW_ANSWERS, MOST_ANSWERS, NodeSnapshot
+from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
 from core.messages import Candidate, Message, TableChange, TableFull, TableWanted
 from core.module import Context
@@ -22,19 +23,24 @@ Handler = Callable[[bytes, Endpoint, float], None]
 class DhtModule:
     """One dht shard. Shard 0 keeps the table besides and tells it to all others."""
 
-    def __init__(self, context: Context, listener: SearchListener | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        listener: SearchListener | None = None,
+        host: HostTable | None = None,
+    ) -> None:
+        """`listener` and `host`: for the node of an identity."""
         self._context = context
         self.out = context.out
         self._shard = context.shard
-        self.snapshot_of_table = NodeSnapshot(
-            context.keys.public, FEW_ANSWERS if context.light else MOST_ANSWERS
-        )
+        own = bytes(context.keys.public)
+        self.snapshot_of_table = NodeSnapshot(own) if host is None else host.join(own)
         keys = context.key_cache()
         self._keys = keys
         self.answers = Answers(context, self.snapshot_of_table, keys)
         self.keeper: TableKeeper | None = None
         if context.shard == 0:
-            self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener)
+            self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener, host)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
         self._all_handlers: dict[int, Handler] = {
             KIND_PING_REQUEST: self.answers.handle_ping,

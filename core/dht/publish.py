@@ -2,6 +2,7 @@
 
 from core.dht.lists import Client
 from core.dht.snapshot import NodeSnapshot
+from core.endpoint import Endpoint
 from core.messages import NodeRow, TableChange, TableFull
 from core.module import Outbox
 
@@ -26,6 +27,11 @@ def row_of(clients: list[Client], now: float) -> NodeRow | None:
             any(other.announces for other in clients),
         )
     return None
+
+
+def preferred(row: NodeRow) -> Endpoint:
+    """Returns the address at which a node is to be asked."""
+    return Endpoint(row.endpoint6 if row.prefers6 or not row.endpoint4 else row.endpoint4)
 
 
 class Publisher:

@@ -37,9 +37,9 @@ class Rounds:
         self.last = NEVER
         self.times = 0
 
-    def pause(self, early_s: float = 0.0) -> float:
+    def pause(self, early_s: float = 0.0, long_s: float = NODES_REQUEST_INTERVAL_S) -> float:
         """Returns how long after the last round the next one is due, less so much if it is long."""
-        return STEP_S if self.times < QUICK_ROUNDS else NODES_REQUEST_INTERVAL_S - early_s
+        return STEP_S if self.times < QUICK_ROUNDS else long_s - early_s
 
 
 class Nearest:

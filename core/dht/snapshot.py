@@ -20,16 +20,26 @@ MAX_SENT_NODES = 4  # c-toxcore DHT.h: MAX_SENT_NODES
 MOST_ANSWERS = 4096
 """Answers kept in an index, forgotten all at once when there are more: 1.4 MB."""
 
-FEW_ANSWERS = 16
-"""The same in a light node, which few ask: 3 KB."""
-
 _NONE: list[int] = []
 """What stands for every bucket without keys, of every index: never changed."""
 
 _NO_HEADS = bytes(256)
+_NOWHERE = [Endpoint(b"")]
 
 Answer = tuple[int, bytes]
 """How many nodes, and their packed form, closest first."""
+
+
+def choices(row: NodeRow) -> tuple[Endpoint, Endpoint]:
+    """Returns the address that requesters outside are given, and that of local ones; empty: none.
+
+    The fresher family first, as c-toxcore's get_close_nodes. Where that one is a local address and
+    the requester is not local, the other is given if fresh (c-toxcore: none).
+    """
+    pair = (row.endpoint6, row.endpoint4) if row.prefers6 else (row.endpoint4, row.endpoint6)
+    fresh = [Endpoint(endpoint) for endpoint in pair if endpoint]
+    public = [endpoint for endpoint in fresh if not is_lan(endpoint)]
+    return (public or _NOWHERE)[0], (fresh or _NOWHERE)[0]
 
 
 class KeyIndex:
@@ -52,14 +62,12 @@ class KeyIndex:
         "_buckets",
         "_count",
         "_filled",
-        "_most_answers",
         "_own",
         "packed",
     )
 
-    def __init__(self, own: int, most_answers: int = MOST_ANSWERS) -> None:
+    def __init__(self, own: int) -> None:
         self._own = own
-        self._most_answers = most_answers
         self._buckets: dict[int, list[int]] = {}  # those that are not empty
         self._filled: list[int] = []  # numbers of the buckets that are not empty, ascending
         self.packed: dict[int, bytes] = {}
@@ -107,7 +115,7 @@ class KeyIndex:
     def _new_answer(self, target: int, first: int) -> Answer:
         near = self.closest(target, MAX_SENT_NODES)
         answer = len(near), b"".join([self.packed[number] for number in near])
-        if self._count >= self._most_answers:
+        if self._count >= MOST_ANSWERS:
             self._forget_answers()
         kept = self._answers.get(first)
         if kept is None:
@@ -192,12 +200,10 @@ class NodeSnapshot:
     answers. Addresses of local networks are given to requesters on local networks alone.
     """
 
-    __slots__ = ("_full_heads", "_indexes", "_most_answers", "_own", "own_key", "rows", "version")
+    __slots__ = ("_full_heads", "_indexes", "_own", "own_key", "rows", "version")
 
-    def __init__(self, own_key: bytes, most_answers: int = MOST_ANSWERS) -> None:
-        """`most_answers` are kept ready-made in each of four indexes."""
+    def __init__(self, own_key: bytes) -> None:
         self.own_key = own_key
-        self._most_answers = most_answers
         self._own = number_of(own_key)
         self.version: int | None = None
         """Version of the table this is a copy of; None before the first TableFull."""
@@ -206,8 +212,7 @@ class NodeSnapshot:
         self._full_heads = _NO_HEADS
 
     def _empty_indexes(self) -> tuple[KeyIndex, ...]:
-        own, most = self._own, self._most_answers
-        return tuple(KeyIndex(own, most) for _ in range(4))
+        return tuple(KeyIndex(self._own) for _ in range(4))
 
     def handle_full(self, message: TableFull) -> None:
         """Replaces everything by a full table; a table of another identity is ignored."""
@@ -227,11 +232,14 @@ class NodeSnapshot:
         self.version = message.version
         for key in message.removed:
             if self.rows.pop(key, None) is not None:
-                number = number_of(key)
-                for index in self._indexes:
-                    index.remove(number)
+                self._forget(key)
         self._change(message.changed)
         return True
+
+    def _forget(self, key: bytes) -> None:
+        number = number_of(key)
+        for index in self._indexes:
+            index.remove(number)
 
     def _change(self, rows: Iterable[tuple[Any, ...]]) -> None:
         for fields in rows:
@@ -243,18 +251,13 @@ class NodeSnapshot:
     def _place(self, row: NodeRow) -> None:
         """Puts a row into the indexes: for requesters outside and inside, all and announcers."""
         number = number_of(row.key)
-        # The fresher family first, as c-toxcore's get_close_nodes. Where that one is a local
-        # address and the requester is not local, the other is given if fresh (c-toxcore: none).
-        pair = (row.endpoint6, row.endpoint4) if row.prefers6 else (row.endpoint4, row.endpoint6)
-        fresh = [Endpoint(endpoint) for endpoint in pair if endpoint]
-        public = [endpoint for endpoint in fresh if not is_lan(endpoint)]
-        for offset, choice in ((0, public), (1, fresh)):
+        for offset, choice in enumerate(choices(row)):
             for index, wanted in (
                 (self._indexes[offset], True),
                 (self._indexes[offset + 2], row.announces),
             ):
                 if choice and wanted:
-                    index.put(number, pack_compact(choice[0]) + row.key)
+                    index.put(number, pack_compact(choice) + row.key)
                 else:
                     index.remove(number)
 

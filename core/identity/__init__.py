@@ -2,6 +2,7 @@
 
 from core.identity.carrier import Carrier, CarrierHost, CarrierListener
 from core.identity.engine import Engine, EngineHost
+from core.identity.neighbours import Neighbours
 from core.identity.options import EngineOptions
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "Engine",
     "EngineHost",
     "EngineOptions",
+    "Neighbours",
 ]

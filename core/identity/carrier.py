@@ -16,6 +16,7 @@ from core.dht.requests import INNER_DHT_KEY
 from core.endpoint import Endpoint, is_ipv4
 from core.entropy import Entropy
 from core.friend.connections import FriendConnections
+from core.identity.neighbours import Neighbours
 from core.identity.options import EngineOptions
 from core.module import NodeOptions, ProtocolViolation
 from core.net_crypto import NetCrypto
@@ -101,11 +102,16 @@ class Carrier:
         options: EngineOptions,
         dht_nodes: Sequence[NodeInfo] = (),
         dht_keys: KeyPair | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
         """`unix_offset` is what has to be added to `now` for Unix seconds, `dht_nodes` are those
-        that were known before; without `dht_keys` new ones are made, as for every start."""
+        that were known before; without `dht_keys` new ones are made, as for every start.
+        `neighbours` is what the process's identities share; without UDP none is used, so that what
+        relays are asked for does not depend on what other identities know."""
         if options.proxy is not None:
             options = replace(options, udp=False)
+        if neighbours is None or not options.udp:
+            neighbours = Neighbours(entropy)
         self.options = options
         self._host = host
         self._now = now
@@ -118,11 +124,14 @@ class Carrier:
         """By which nodes and relays know us until the next start."""
         shared = SharedKeys(dht_keys.secret, MOST_KEYS)
         self.dht = LightDht(
-            dht_keys, shared, entropy, self, self, self.drops, self._node_options(dht_nodes), now
-        )
+            dht_keys, shared, entropy, self, self, self.drops, self._node_options(dht_nodes), now,
+            neighbours.table,
+        )  # fmt: skip
         proxy, standing = options.proxy, options.standing_relays
         self.relays = RelayPool(dht_keys, entropy, host, self, self.drops, now, proxy, standing)
-        self.onion = OnionClient(keys, dht_keys, entropy, self, self, self.drops, now, unix_offset)
+        self.onion = OnionClient(
+            keys, dht_keys, entropy, self, self, self.drops, now, unix_offset, neighbours.path_nodes
+        )
         self.crypto = NetCrypto(keys, dht_keys, shared, entropy, self, self.drops, now)
         self.friends = FriendConnections(
             self.crypto, self.onion, self.dht, self.relays, entropy, self.drops
@@ -352,6 +361,10 @@ class Carrier:
         """Ends all sessions, so that friends see at once that we are gone; to be saved before."""
         for key in self.friends.real_keys():
             self.crypto.close(key, now)
+
+    def leave(self) -> None:
+        """Is at work no more: the other identities of the process do without it."""
+        self.dht.leave()
 
     # To disk
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from core.crypto import PublicKey
 from core.entropy import Entropy
 from core.identity.carrier import Carrier, CarrierHost, KnownNodes
+from core.identity.neighbours import Neighbours
 from core.identity.options import EngineOptions
 from core.messenger.events import Event, IdentityConnected
 from core.messenger.module import Messenger
@@ -35,10 +36,20 @@ class Engine(Carrier):
         now: float,
         unix_offset: float,
         options: EngineOptions | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """`unix_offset` is what has to be added to `now` for Unix seconds."""
-        options = options or EngineOptions()
-        super().__init__(profile.keys, entropy, host, now, unix_offset, options, profile.dht_nodes)
+        """`unix_offset` is what has to be added to `now` for Unix seconds, `neighbours` what the
+        identities of this process share."""
+        super().__init__(
+            profile.keys,
+            entropy,
+            host,
+            now,
+            unix_offset,
+            options := options or EngineOptions(),
+            profile.dht_nodes,
+            neighbours=neighbours,
+        )
         self._tell = host.event
         self.listener = self
         self.messenger = Messenger(

@@ -42,14 +42,19 @@ class Asker:
     )
 
     def __init__(
-        self, dht: KeyPair, entropy: Entropy, ways: OnionWays, drops: Counter[str]
+        self,
+        dht: KeyPair,
+        entropy: Entropy,
+        ways: OnionWays,
+        drops: Counter[str],
+        path_nodes: PathNodes | None = None,
     ) -> None:
         self._own_dht = dht.public
         self._entropy = entropy
         self._ways = ways
         self._drops = drops
         self._named = Budget(NAMED_RATE, NAMED_BURST)
-        self.path_nodes = PathNodes(entropy)
+        self.path_nodes = PathNodes(entropy) if path_nodes is None else path_nodes
         self.for_self = PathPool(dht, entropy, self.path_nodes, ways)
         self.for_friends = PathPool(dht, entropy, self.path_nodes, ways)
         self.pending = PendingAnnounces(entropy)

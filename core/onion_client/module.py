@@ -19,6 +19,7 @@ from core.onion_client.connection import Connection
 from core.onion_client.interfaces import OnionListener, OnionStatus, OnionWays, SearchStatus
 from core.onion_client.letters import MAX_LETTER_SIZE, Letters
 from core.onion_client.lookup import NEVER, Lookup
+from core.onion_client.path_nodes import PathNodes
 from core.onion_client.pending import CAPACITY, PER_SEARCH
 from core.onion_client.searching import (
     DHT_LETTER_S,
@@ -72,7 +73,9 @@ class OnionClient:
         drops: Counter[str],
         now: float,
         unix_offset: float,
+        path_nodes: PathNodes | None = None,
     ) -> None:
+        """`path_nodes`: those of the process, if it has several identities."""
         data = KeyPair.generate(entropy)
         self._real = real
         self._dht_key = dht.public
@@ -81,7 +84,7 @@ class OnionClient:
         self._listener = listener
         self._drops = drops
         self._unix_offset = unix_offset
-        self._asker = Asker(dht, entropy, ways, drops)
+        self._asker = Asker(dht, entropy, ways, drops, path_nodes)
         self._letters = Letters(real, data, entropy)
         self._announce = OwnAnnounce(real, data.public, self._asker)
         self._searches: dict[PublicKey, FriendSearch] = {}

@@ -1,7 +1,7 @@
 """The nodes that onion paths are made of, and which three of them make the next path."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from core.crypto import PublicKey
 from core.endpoint import Endpoint, is_ipv4, is_lan, prefix_of
@@ -14,7 +14,7 @@ ENOUGH = 3  # hops of a path; with fewer proven nodes the bootstrap nodes help o
 SUSPECT_AFTER = 2  # paths in a row with this node that never carried an answer
 CREDIT = 4  # so many more for one that was in a path that did
 REPEAT_ONE_IN = 4  # paths for which, among suspects, a node is taken twice
-REMEMBERED = 4 * MAX_PATH_NODES  # nodes whose record is kept, also while they are not in the ring
+REMEMBERED = 4  # times as many nodes have a record, also while they are not in the ring
 LEARNED_AT_ONCE = 8  # c-toxcore onion_client.c: populate_path_nodes, MAX_FRIEND_CLIENTS
 
 
@@ -25,12 +25,31 @@ class PathNodes:
     a path that carried an answer, while there are enough others; and a suspect, which was in
     nothing but failures, is chosen last and leaves the ring first. (The reference keeps no such
     record.)
+
+    The identities of one process have one ring of `capacity` nodes together, and are not hops for
+    one another while there are others: `ours` are their DHT keys.
     """
 
-    __slots__ = ("_bootstrap", "_entropy", "_failures", "_families", "_ring", "_saved")
+    __slots__ = (
+        "_bootstrap",
+        "_capacity",
+        "_entropy",
+        "_failures",
+        "_families",
+        "_ours",
+        "_ring",
+        "_saved",
+    )
 
-    def __init__(self, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        entropy: Entropy,
+        capacity: int = MAX_PATH_NODES,
+        ours: Container[bytes] = (),
+    ) -> None:
         self._entropy = entropy
+        self._capacity = capacity
+        self._ours = ours
         self._ring: dict[PublicKey, NodeInfo] = {}  # oldest first
         self._bootstrap: dict[PublicKey, NodeInfo] = {}
         self._saved: set[PublicKey] = set()  # of those: nobody gave them to us
@@ -63,11 +82,16 @@ class PathNodes:
 
     def add(self, node: NodeInfo) -> bool:
         """Puts a node into the ring; one that is there keeps its place and its address. False if
-        it is there, or a relay."""
+        it is there, or a relay, or one of ours beside others."""
         ring = self._ring
         if node.key in ring or node.tcp:
             return False
-        if len(ring) >= MAX_PATH_NODES:
+        if node.key in self._ours:
+            if ring and next(iter(ring)) not in self._ours:
+                return False
+        elif ring and next(iter(ring)) in self._ours:
+            ring.clear()  # there are others now
+        if len(ring) >= self._capacity:
             suspects = (key for key in ring if self.is_suspect(key))
             del ring[next(suspects, next(iter(ring)))]
         ring[node.key] = node
@@ -101,7 +125,7 @@ class PathNodes:
     def _note(self, key: PublicKey, failures: int) -> None:
         self._failures.pop(key, None)
         self._failures[key] = failures
-        if len(self._failures) > REMEMBERED:
+        if len(self._failures) > REMEMBERED * self._capacity:
             del self._failures[next(iter(self._failures))]
 
     def _standing(self, key: PublicKey) -> int:

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.onion_client.path_nodes import REMEMBERED
+from core.onion_client.path_nodes import MAX_PATH_NODES, REMEMBERED
 from core.onion_client.pending import CAPACITY, PER_SEARCH
 from tests.onion_client.hand import Hand, make_node, pair
 
@@ -65,5 +65,5 @@ def test_a_hostile_network_of_many_keys_fills_nothing() -> None:
     assert status.live <= 12
     assert status.path_nodes == 32
     assert status.pending <= CAPACITY + PER_SEARCH
-    assert len(hand.client._asker.path_nodes._failures) <= REMEMBERED
+    assert len(hand.client._asker.path_nodes._failures) <= REMEMBERED * MAX_PATH_NODES
     assert number - 5000 < 4 * 60 * 40  # it did not have us ask without end

@@ -356,7 +356,18 @@ def test_records_of_path_nodes_are_bounded() -> None:
         nodes.failed(
             [make_node(number % 300).info._replace(key=PublicKey(number.to_bytes(32, "big")))]
         )
-    assert len(nodes._failures) == REMEMBERED
+    assert len(nodes._failures) == REMEMBERED * MAX_PATH_NODES
+
+
+def test_identities_of_this_process_are_hops_only_where_there_is_nobody_else() -> None:
+    infos = [make_node(number).info for number in range(12)]
+    ours, others = infos[:4], infos[4:]
+    nodes = PathNodes(StreamedEntropy("nodes"), 5, {node.key for node in ours})
+    nodes.learn(ours)
+    assert set(nodes.sample(99)) == set(ours)
+    nodes.learn(others)
+    assert set(nodes.sample(99)) == set(others[-5:])
+    assert not any(nodes.add(node) for node in ours)
 
 
 # Life

@@ -111,7 +111,9 @@ class EngineRunner(CarrierPlace):
         self._on_event = behind.on_event
         self._ill = ""
         now, unix_offset = self.clock()
-        self.engine = Engine(profile, self.entropy(), self, now, unix_offset, options)
+        self.engine = Engine(
+            profile, self.entropy(), self, now, unix_offset, options, self.neighbours(options)
+        )
         self.begin(self.engine, ports, hosts)
 
     def send_message(

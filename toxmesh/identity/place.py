@@ -7,17 +7,27 @@ from weakref import WeakKeyDictionary
 
 from core.endpoint import Endpoint
 from core.entropy import SystemEntropy
-from core.identity import Carrier
+from core.identity import Carrier, EngineOptions, Neighbours
 from core.relay_client import Target
 from toxmesh.identity.dialer import AsyncDialer
-from toxmesh.identity.udp import UdpPort
+from toxmesh.identity.udp import PortError, UdpPort
 
 _FAR_S, _GRID_S = 0.5, 0.0625
 """Timers that are so far away are put off to the next multiple of a sixteenth of a second: those of
 thousands of identities come due together then, and their datagrams in one turn of the loop."""
 
-_entropies: WeakKeyDictionary[asyncio.AbstractEventLoop, SystemEntropy] = WeakKeyDictionary()
-"""One source for all carriers of a loop, for it keeps 8 KiB at hand; no two threads share one."""
+
+class _Together:
+    """What the carriers of one loop share; no two threads have one."""
+
+    def __init__(self) -> None:
+        self.entropy = SystemEntropy()
+        """One source for all, for it keeps 8 KiB at hand."""
+        self.neighbours: dict[tuple[bool, bool], Neighbours] = {}
+        """Of those that can send to IPv4, and to IPv6."""
+
+
+_together: WeakKeyDictionary[asyncio.AbstractEventLoop, _Together] = WeakKeyDictionary()
 
 
 class CarrierPlace:
@@ -42,14 +52,32 @@ class CarrierPlace:
 
     def entropy(self) -> SystemEntropy:
         """Returns the source of chance of all carriers on this loop."""
-        return _entropies.setdefault(self._loop, SystemEntropy())
+        return self._together().entropy
+
+    def neighbours(self, options: EngineOptions) -> Neighbours:
+        """Returns what carriers on this loop share that reach the same families of addresses."""
+        known = self._together().neighbours
+        families = options.has_ipv4, options.has_ipv6
+        if families not in known:
+            known[families] = Neighbours(self.entropy())
+        return known[families]
+
+    def _together(self) -> _Together:
+        made = _together.get(self._loop)
+        if made is None:
+            made = _together[self._loop] = _Together()
+        return made
 
     def begin(self, carrier: Carrier, ports: tuple[int, int], hosts: tuple[str, ...]) -> None:
         """Binds the UDP port, if the carrier uses UDP. Raises PortError where none can be had."""
         self.carrier = carrier
         self._dialer.listener = self
         if carrier.options.udp:
-            self._udp = UdpPort(self._loop, self._came, carrier.drops, ports, hosts)
+            try:
+                self._udp = UdpPort(self._loop, self._came, carrier.drops, ports, hosts)
+            except PortError:
+                carrier.leave()
+                raise
         self.plan()
 
     @property
@@ -62,6 +90,7 @@ class CarrierPlace:
         if self._closed:
             return
         self._closed = True
+        self.carrier.leave()
         if self._timer is not None:
             self._timer.cancel()
         if self._udp is not None:
