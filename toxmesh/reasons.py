@@ -168,7 +168,7 @@ crypto_handshake_box | noise | a handshake that is not sealed for us
 crypto_handshake_again | none | a handshake of a session that has begun already
 crypto_handshake_old | noise | a handshake older than the session: replayed
 crypto_refused | none | a handshake of a stranger who is to have no session
-crypto_sessions_full | load | a session beyond 8,192 of one identity
+crypto_sessions_full | load | a session beyond 8,192 of one identity, or 4,096 kept ones
 crypto_weak_key | noise | a handshake or cookie request with a key of low order
 crypto_state | bug | an event that a session cannot have now
 crypto_data_unknown | none | session data from where no session is
@@ -179,6 +179,8 @@ crypto_data_window | noise | session data outside of the window of 32,768 packet
 crypto_data_repeated | none | lossless data that is here already: sent again
 crypto_request_early | flood | a request packet less than 10 ms behind another
 crypto_replay | noise | a session packet that came before
+crypto_kept_full | load | lossless data that there is no slot for: the peer sends it again
+crypto_kept_torn | bug | a session of an earlier process that could not go on: it was ended
 crypto_memory | load | a session was ended that held the most when all held too much
 identity_kind | noise | a datagram of a kind that is for no identity
 identity_dht_request | noise | a DHT request of a kind that no client sends any more

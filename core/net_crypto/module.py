@@ -9,8 +9,12 @@ from core.entropy import Entropy
 from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.cookies import Cookie
 from core.net_crypto.handshakes import Handshakes
+from core.net_crypto.kept import Kept
+from core.net_crypto.lasting import SavedSession, SessionMemory
 from core.net_crypto.limits import CookieLimits
 from core.net_crypto.memory import HeldMemory
+from core.net_crypto.outliving import LastingSessions
+from core.net_crypto.parts import Listener, Ways
 from core.net_crypto.rates import RateRule
 from core.net_crypto.sending import NEVER, WINDOW
 from core.net_crypto.session import (
@@ -19,13 +23,12 @@ from core.net_crypto.session import (
     KILL,
     LAST_LOSSLESS,
     LAST_LOSSY,
-    Listener,
     Session,
     SessionStatus,
-    Ways,
 )
 from core.net_crypto.states import Event, State
 from core.net_crypto.table import NOBODY, SessionTable
+from core.net_crypto.tags import NO_TAG, Tag
 from core.packets.net_crypto import (
     MAX_CRYPTO_SIZE,
     MAX_DATA_SIZE,
@@ -49,6 +52,7 @@ class NetCrypto:
     A session is authentic to both real keys; a stranger gets no further than a cookie, which costs
     us nothing to keep. `rates` makes the rule that decides how fast a session sends, `memory` is
     what all sessions may hold of packets that came too early (several identities may share one).
+    With `kept` the sessions outlive the process: `resume` takes them up again.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class NetCrypto:
         cookie_key: SharedKey | None = None,
         rates: Callable[[float, int], RateRule] = Bandwidth,
         memory: HeldMemory | None = None,
+        kept: SessionMemory | None = None,
     ) -> None:
         self.drops = drops
+        self._identity = real.public
         self._handshakes = Handshakes(real, dht, dht_keys, cookie_key, entropy, drops)
         self._entropy = entropy
         self._ways = ways
@@ -76,6 +82,11 @@ class NetCrypto:
         self._table = SessionTable()
         self._sessions = self._table.by_real_key
         self._timers: Timers[PublicKey] = Timers()
+        self._kept = kept
+        self.lasting: LastingSessions | None = None
+        """What the layer above says and asks of sessions that are kept."""
+        if kept is not None:
+            self.lasting = LastingSessions(real.public, kept, self._table, self._plan)
 
     # Packets in
 
@@ -349,15 +360,20 @@ class NetCrypto:
         if not session.path.hint(endpoint, now):
             return
         self._table.follow(session, before)
+        if session.kept is not None:
+            session.kept.follow(session.path, now)
         if session.temp_packet:
             self._ways.send_udp(endpoint, session.temp_packet)  # do not wait for the next second
         elif session.state is State.ESTABLISHED and not session.direct:
             session.tell(now)
 
-    def send(self, real_key: PublicKey, data: bytes, now: float) -> int | None:
+    def send(
+        self, real_key: PublicKey, data: bytes, now: float, tag: Tag = NO_TAG
+    ) -> int | None:
         """Sends lossless data, id byte (16-191) first, at most 1,373 bytes.
 
-        Returns its number, which `acknowledged` tells of; None: no session, or its window is full.
+        Returns its number, which `acknowledged` tells of; None: no session, or its window is full,
+        or what is to outlive the process. By its tag `lasting` tells of it.
         """
         if not 1 <= len(data) <= MAX_DATA_SIZE or not FIRST_LOSSLESS <= data[0] <= LAST_LOSSLESS:
             raise ValueError(f"{len(data)} bytes with id {data[:1].hex()} are not lossless data")
@@ -365,7 +381,7 @@ class NetCrypto:
         if session is None or session.state is not State.ESTABLISHED:
             return None
         sending = session.sending
-        number = sending.queue(data)
+        number = sending.queue(data, tag)
         if number is not None and sending.is_ready(now):
             sending.pump(now)
             if session.due() < session.planned:
@@ -430,18 +446,58 @@ class NetCrypto:
         if self._table.is_full():
             self.drops["crypto_sessions_full"] += 1
             return None
-        session = Session(
-            real_key,
-            dht_key,
-            KeyPair.generate(self._entropy),
-            Nonce(self._entropy.bytes(NONCE_SIZE)),
-            self._rates(now, self._entropy.below(8)),
-            self._ways,
-            self.listener,
-            self.drops,
-        )
+        kept = None
+        if self._kept is not None:
+            kept = self._kept.new(self._identity, real_key, self._entropy)
+            if kept is None:
+                self.drops["crypto_sessions_full"] += 1
+                return None
+        keys, nonce = KeyPair.generate(self._entropy), Nonce(self._entropy.bytes(NONCE_SIZE))
+        session = self._make(real_key, dht_key, keys, nonce, kept, now)
         self._table.add(session)
         return session
+
+    def _make(
+        self,
+        real_key: PublicKey,
+        dht_key: PublicKey,
+        keys: KeyPair,
+        nonce: Nonce,
+        kept: Kept | None,
+        now: float,
+    ) -> Session:
+        rule = self._rates(now, self._entropy.below(8))
+        ways, listener = self._ways, self.listener
+        return Session(real_key, dht_key, keys, nonce, rule, ways, listener, self.drops, kept)
+
+    def resume(self, now: float) -> list[PublicKey]:
+        """Takes up the sessions that an earlier process of this identity left; to be called once,
+        before the first packet.
+
+        Returns the real keys of their peers. The listener is told nothing; what was not stored
+        comes by `lasting.hand_again`. One that cannot go on is killed.
+        """
+        if self._kept is None:
+            return []
+        saved = self._kept.take_up(self._identity)
+        return [one.keys.real_key for one in saved if self._resume(one, now)]
+
+    def _resume(self, saved: SavedSession, now: float) -> bool:
+        real_key, dht_key, secret = saved.keys[1:4]
+        keys = KeyPair.from_secret(secret)
+        session = self._make(real_key, dht_key, keys, saved.first_nonce, saved.kept, now)
+        session.resume(saved, now)
+        if not saved.is_whole or self._table.is_full() or real_key in self._sessions:
+            self.drops["crypto_kept_torn"] += 1
+            session.send_plain(KILL, now)
+            saved.kept.forget()
+            return False
+        self._table.add(session)
+        self._table.follow(session, [])
+        self._count_held(session)
+        session.tell(now)
+        self._plan(session)
+        return True
 
     def _kill(self, session: Session, now: float) -> None:
         if session.state is State.ESTABLISHED:
@@ -460,3 +516,5 @@ class NetCrypto:
         self._table.remove(session)
         self._timers.stop(session.real_key)
         self._memory.hold(-session.held_counted)
+        if session.kept is not None:
+            session.kept.close(session.was_up, session.receiving.start)

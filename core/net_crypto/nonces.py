@@ -37,11 +37,13 @@ class ReceiveNonce:
 
     __slots__ = ("_base", "_count", "_head", "_low", "_next_head", "_seen", "_top")
 
-    def __init__(self, base: Nonce) -> None:
-        self._count = 0  # how far the base has slid
-        self._top = -1
-        self._seen = 0
-        self._set(base)
+    def __init__(self, base: Nonce, slid: int = 0, top: int = -1) -> None:
+        """Stands `slid` packets behind the base; of packets without a number all up to `top` came
+        already."""
+        self._count = slid  # how far the base has slid
+        self._top = top
+        self._seen = _REPLAY_MASK if top >= 0 else 0
+        self._set(increment(base, slid))
 
     def _set(self, base: Nonce) -> None:
         self._base = base

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from core.net_crypto import requests
 from core.net_crypto.rates import Feedback, RateRule, Sent
+from core.net_crypto.tags import NO_TAG, Tag
 
 WINDOW = 32768  # packets; c-toxcore net_crypto.h: CRYPTO_PACKET_BUFFER_SIZE
 U32 = 0xFFFFFFFF
@@ -96,8 +97,9 @@ class SendStream:
 
     # What the application gives
 
-    def queue(self, data: bytes) -> int | None:
-        """Gives a packet its number; None if 32,768 are waiting already."""
+    def queue(self, data: bytes, tag: Tag = NO_TAG) -> int | None:
+        """Gives a packet its number; None if 32,768 are waiting already. The tag is for a stream
+        that is kept."""
         number = self.end
         if (number - self.start) & U32 >= WINDOW:
             return None

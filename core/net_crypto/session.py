@@ -2,14 +2,23 @@
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from core import crypto
 from core.crypto import KeyPair, Nonce, PublicKey, SharedKey
 from core.endpoint import Endpoint
 from core.net_crypto import requests
+from core.net_crypto.keeping import (
+    KeptReceiveNonce,
+    KeptReceiveStream,
+    KeptSendNonce,
+    KeptSendStream,
+)
+from core.net_crypto.kept import Kept
+from core.net_crypto.lasting import SavedSession
+from core.net_crypto.layout import SessionKeys
 from core.net_crypto.nonces import ReceiveNonce, SendNonce
+from core.net_crypto.parts import Listener, Ways
 from core.net_crypto.path import DirectPath
 from core.net_crypto.rates import RateRule
 from core.net_crypto.receiving import ReceiveStream
@@ -33,62 +42,6 @@ _pack_header, _read_header = _header.pack, _header.unpack_from
 _PADDING = tuple(bytes((MAX_DATA_SIZE - size) % 8) for size in range(MAX_DATA_SIZE + 1))
 
 
-class Ways(Protocol):
-    """What brings packets to peers."""
-
-    def send_udp(self, endpoint: Endpoint, packet: bytes) -> None:
-        """Sends a datagram."""
-        ...
-
-    def send_relay(self, dht_key: PublicKey, packet: bytes, now: float) -> bool:
-        """Sends on a link, or out of band while there is none yet; False: no relay took it."""
-        ...
-
-    def send_oob(self, relay_key: PublicKey, dht_key: PublicKey, packet: bytes, now: float) -> bool:
-        """Sends out of band through one relay: the answer to what came so."""
-        ...
-
-
-class Listener(Protocol):
-    """Who is told what happens. It may call back at once; a session may be over after any call."""
-
-    def accepts(
-        self, real_key: PublicKey, dht_key: PublicKey, source: Endpoint | None, now: float
-    ) -> bool:
-        """A peer without a session shook hands correctly; True: it is to have one."""
-        ...
-
-    def session_up(self, real_key: PublicKey, now: float) -> None:
-        """Data goes both ways."""
-        ...
-
-    def session_down(self, real_key: PublicKey, now: float) -> None:
-        """The session has ended, up or not, otherwise than by `close`."""
-        ...
-
-    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
-        """The next packets in order, each with its id byte (16-191) first: those that came
-        together, at least one."""
-        ...
-
-    def lossy(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        """A packet without order, id byte (192-254) first."""
-        ...
-
-    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
-        """The peer has all lossless packets up to `number`. The number comes again when nothing but
-        the room for bulk data has grown."""
-        ...
-
-    def new_dht_key(self, real_key: PublicKey, dht_key: PublicKey, now: float) -> None:
-        """The peer itself came with another DHT key than the one we had a session with."""
-        ...
-
-    def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
-        """UDP carries the session from now on, or only relays do."""
-        ...
-
-
 class SessionStatus(NamedTuple):
     """What can be said of a session."""
 
@@ -108,7 +61,10 @@ class SessionStatus(NamedTuple):
 
 
 class Session:
-    """A session with one peer. What comes in here is addressed to it already."""
+    """A session with one peer. What comes in here is addressed to it already.
+
+    With a place in memory that outlives the process (`kept`) it goes on in another one.
+    """
 
     __slots__ = (
         "_drops",
@@ -130,6 +86,7 @@ class Session:
         "endpoint",
         "from_relay",
         "held_counted",
+        "kept",
         "keys",
         "last_sent_at",
         "path",
@@ -160,9 +117,11 @@ class Session:
         ways: Ways,
         listener: Listener,
         drops: Counter[str],
+        kept: Kept | None = None,
     ) -> None:
         self.real_key, self.dht_key = real_key, dht_key
         self.keys = keys
+        self.kept = kept
         self.base_nonce = base_nonce
         self._ways, self._listener, self._drops = ways, listener, drops
         self.state = State.COOKIE_REQUESTING
@@ -179,12 +138,20 @@ class Session:
         self.cookie_ms = -1  # when the cookie of the peer's handshake was baked
         self.peer_session_key = b""
         self._shared: SharedKey | None = None
-        self.send_nonce = SendNonce(base_nonce)
         self.receive_nonce: ReceiveNonce | None = None
-        self.sending = SendStream(self._emit, rule)
-        self.sending.most_in_flight = BY_RELAY  # until something comes by UDP
         self._ready: list[bytes] = []  # in order, to be handed upward together
-        self.receiving = ReceiveStream(self._ready.append)
+        self.send_nonce: SendNonce
+        self.sending: SendStream
+        self.receiving: ReceiveStream
+        if kept is None:
+            self.send_nonce = SendNonce(base_nonce)
+            self.sending = SendStream(self._emit, rule)
+            self.receiving = ReceiveStream(self._ready.append)
+        else:
+            self.send_nonce = KeptSendNonce(base_nonce, kept)
+            self.sending = KeptSendStream(self._emit, rule, kept)
+            self.receiving = KeptReceiveStream(self._ready.append, kept)
+        self.sending.most_in_flight = BY_RELAY  # until something comes by UDP
         self.last_sent_at = -NEVER
         self.confirms = 0
         self.planned = NEVER  # when the module looks at it next
@@ -217,10 +184,46 @@ class Session:
 
     def agree(self, session_key: PublicKey, base_nonce: Nonce, cookie_ms: int) -> None:
         """Takes the peer's half of the session; its key is not of low order."""
+        self._know(session_key, cookie_ms)
+        kept = self.kept
+        if kept is None:
+            self.receive_nonce = ReceiveNonce(base_nonce)
+            return
+        kept.agree(
+            SessionKeys(
+                kept.identity,
+                self.real_key,
+                self.dht_key,
+                self.keys.secret.reveal(),
+                session_key,
+                self.base_nonce,
+                base_nonce,
+                cookie_ms,
+            )
+        )
+        self.receive_nonce = KeptReceiveNonce(base_nonce, kept)
+
+    def _know(self, session_key: PublicKey, cookie_ms: int) -> None:
         self._shared = crypto.precompute(self.keys.secret, session_key)
         self.peer_session_key = session_key
         self.cookie_ms = cookie_ms
-        self.receive_nonce = ReceiveNonce(base_nonce)
+
+    def resume(self, saved: SavedSession, now: float) -> None:
+        """Goes on where an earlier process was; the way that it had counts as alive now."""
+        kept, keys = saved.kept, saved.keys
+        self._know(keys.peer_key, keys.cookie_ms)
+        self.receive_nonce = KeptReceiveNonce(Nonce(keys.peer_base_nonce), kept)
+        self.state = State.ESTABLISHED
+        self.was_up = True
+        self.confirms = CONFIRMS
+        self._told_start = self.sending.start
+        self.sending.probe_at = self.sending.pace_at = now
+        for endpoint in saved.endpoints:
+            self.path.hint(endpoint, now)
+        if saved.alive is not None:
+            self.path.heard(saved.alive, now)
+            self.direct = True
+            self.sending.most_in_flight = DIRECT
 
     # Out
 
@@ -337,6 +340,8 @@ class Session:
         self.from_relay = None
         self.confirms = CONFIRMS
         self.changed = True
+        if self.kept is not None:
+            self.kept.begin(self.path, now)
         self.tell(now)
         self._listener.session_up(self.real_key, now)
 
@@ -354,6 +359,11 @@ class Session:
             self._tell_start(now)
         else:
             self._offer_room(now)
+
+    def hand_again(self, packets: list[bytes], now: float) -> None:
+        """Hands up what is not stored, and whatever waits for that with it."""
+        self._ready[:] = packets
+        self._hand_up(now)
 
     def _hand_up(self, now: float) -> None:
         if self._ready:
@@ -384,6 +394,8 @@ class Session:
         """Goes over UDP from now on, or by relays."""
         self.direct = direct
         self.sending.most_in_flight = DIRECT if direct else BY_RELAY
+        if self.kept is not None:
+            self.kept.follow(self.path, now)
         self._listener.direct_changed(self.real_key, direct, now)
 
     # Time

@@ -1,0 +1,67 @@
+"""Sessions go on when the process of one end is killed, wherever it stood; nobody notices."""
+
+import pytest
+
+from core import crypto
+from tests.net_crypto.lives import Mortal
+from tests.net_crypto.world import Person, World
+
+
+@pytest.fixture(autouse=True)
+def once(monkeypatch: pytest.MonkeyPatch) -> set[tuple[bytes, bytes]]:
+    """S-26: sees each key and nonce that anybody seals with; none may come twice."""
+    used: set[tuple[bytes, bytes]] = set()
+    seal = crypto.seal
+
+    def seal_once(key: crypto.SharedKey, nonce: bytes, plain: bytes) -> bytes:
+        assert (key, nonce) not in used, "a nonce was used twice"
+        used.add((key, nonce))
+        return seal(key, nonce, plain)
+
+    monkeypatch.setattr(crypto, "seal", seal_once)
+    return used
+
+
+def mortals(world: World, packets: int = 512) -> tuple[Mortal, Mortal]:
+    """Two people with a session that is up on both sides."""
+    pair = []
+    for number, name in enumerate(("alice", "bob"), 1):
+        one = Mortal(world, name, number, packets=packets)
+        world.people.append(one)
+        world.at_endpoint[one.endpoint] = one
+        pair.append(one)
+    alice, bob = pair
+    alice.friend, bob.friend = bob.real.public, alice.real.public
+    alice.open(bob)
+    assert world.run_until(lambda: alice.sees(bob) and bob.sees(alice), 10)
+    return alice, bob
+
+
+def letters(of: Person, count: int) -> list[bytes]:
+    return [b"\x40" + of.name.encode() + number.to_bytes(4, "big") for number in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_streams_both_ways_are_exact_however_often_both_ends_are_killed(seed: int) -> None:
+    world = World(seed, loss=0.1 if seed % 2 else 0.0, delay=(0.01, 0.06))
+    alice, bob = mortals(world)
+    for one in (alice, bob):
+        one.killer.begin((800, 2000, 6000)[seed % 3])
+    count = 150
+    for i in range(count):
+        for one in (alice, bob):
+            data = letters(one, count)[i]
+            world.at(world.now + 0.01 * i, one.above.give, data)
+    for i in range(3000):
+        for one in (alice, bob):
+            world.at(world.now + 0.02 * i, one.pulse)
+    done = world.run_until(
+        lambda: len(alice.above.stored) == len(bob.above.stored) == count, 60
+    )
+    assert done, (len(alice.above.stored), len(bob.above.stored))
+    assert bob.above.stored == letters(alice, count)
+    assert alice.above.stored == letters(bob, count)
+    assert (alice.down, bob.down) == ([], [])
+    for one in (alice, bob):
+        assert one.killer.kills > 5
+        assert not one.drops["crypto_kept_torn"]
