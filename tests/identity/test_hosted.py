@@ -250,7 +250,7 @@ def test_a_program_waits_for_its_host_as_long_as_it_may(path: Path) -> None:
             await asyncio.sleep(5)
             assert not done.done()
             post = second._running[2]
-            post.resume(BOB, sent.id, sent.id, (sent.id,))
+            post.resume(BOB, sent.id, sent.id, ((1, sent.id),))
             await within(5, done)
         await program.close()
         waiting.cancel()

@@ -145,9 +145,9 @@ def test_what_is_kept_together_is_there_as_a_whole_or_not_at_all(tmp_path: Path)
     late = killed(path, "late")
     assert told == ["kept"]
     assert early.counts() == (0, 1)
-    assert early.heard(ALICE) is None
+    assert early.heard().get(ALICE) is None
     assert late.counts() == box.counts() == (1, 0)
-    assert late.heard(ALICE) == box.heard(ALICE) == Heard(b"serial--", 7)
+    assert late.heard().get(ALICE) == box.heard().get(ALICE) == Heard(b"serial--", 7)
 
 
 def test_what_fails_together_leaves_nothing(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_fails_together_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(RuntimeError):
             fail(begins)
         assert box.counts() == (0, 0)
-        assert box.heard(BOB) is None
+        assert box.heard().get(BOB) is None
         assert box.waiting(ALICE, 0, 1) == []
     with box.together():
         box.put(ALICE, 0, b"3")
@@ -178,7 +178,7 @@ def test_what_fails_together_leaves_nothing(tmp_path: Path) -> None:
 def test_nothing_kept_together_opens_no_file(tmp_path: Path) -> None:
     box = Mailbox(tmp_path / "x.messages", SECRET)
     with box.together():
-        assert box.heard(ALICE) is None
+        assert box.heard().get(ALICE) is None
     assert not (tmp_path / "x.messages-wal").exists()
 
 
@@ -192,11 +192,11 @@ def test_how_far_a_session_is_heard_is_known_again_until_the_friend_is_forgotten
     box.hear(ALICE, b"session3", 0)
     box.close()
     box = Mailbox(path, SECRET)
-    assert box.heard(ALICE) == Heard(b"session3", 0)
-    assert box.heard(BOB) == Heard(b"session2", 5)
+    assert box.heard().get(ALICE) == Heard(b"session3", 0)
+    assert box.heard().get(BOB) == Heard(b"session2", 5)
     box.forget(ALICE)
     box.close()
-    assert Mailbox(path, SECRET).heard(ALICE) is None
+    assert Mailbox(path, SECRET).heard().get(ALICE) is None
 
 
 _FORM_1 = """

@@ -76,12 +76,14 @@ def test_a_successor_goes_on_behind_what_was_taken() -> None:
         ids = [before.post.send(ALICE, MessageKind.NORMAL, b"%d" % n).id for n in range(6)]
         before.post.close()
         desk = Desk(box)  # the friend has 0 and 1, the session 2 and 3; 4 and 5 were on their way
-        desk.post.resume(ALICE, taken=ids[3], acked=ids[1], flying=ids[2:4])
+        desk.post.resume(ALICE, taken=ids[3], acked=ids[1], flying=((98, ids[2]), (99, ids[3])))
         desk.post.online(ALICE, True)
         await asyncio.sleep(0)
         assert desk.texts() == [b"4", b"5"]
         assert box.counts() == (4, 0)
-        desk.post.arrived(ALICE, ids[3])
+        desk.post.receipt(ALICE, 98)
+        assert box.counts() == (3, 0)
+        desk.post.receipt(ALICE, 99)
         assert box.counts() == (2, 0)
         desk.post.receipt(ALICE, 2)
         assert box.counts() == (0, 0)
@@ -94,7 +96,8 @@ def test_what_flies_of_a_predecessor_takes_its_place() -> None:
         box = Mailbox(None, SECRET)
         ids = [box.put(ALICE, 0, b"%d" % number) for number in range(2 * _IN_FLIGHT)]
         desk = Desk(box)
-        desk.post.resume(ALICE, ids[_IN_FLIGHT - 5], ids[0], ids[1 : _IN_FLIGHT - 4])
+        flying = [(900 + place, ids[place]) for place in range(1, _IN_FLIGHT - 4)]
+        desk.post.resume(ALICE, ids[_IN_FLIGHT - 5], ids[0], flying)
         desk.post.online(ALICE, True)
         await asyncio.sleep(0)
         assert len(desk.taken) == 5
@@ -111,7 +114,7 @@ def test_a_session_that_is_gone_gives_all_again() -> None:
         box = Mailbox(None, SECRET)
         ids = [box.put(ALICE, 0, b"%d" % number) for number in range(3)]
         desk = Desk(box)
-        desk.post.resume(ALICE, ids[2], ids[0], ids[1:])
+        desk.post.resume(ALICE, ids[2], ids[0], ((8, ids[1]), (9, ids[2])))
         desk.post.online(ALICE, False)
         desk.post.arrived(ALICE, ids[2])  # too late to be believed: which session was it?
         assert box.counts() == (2, 0)

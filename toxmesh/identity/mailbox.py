@@ -7,7 +7,7 @@ written before it is sent, and before anybody is told of it.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,6 +183,11 @@ class Mailbox:
             self._run("ROLLBACK")
         self._count()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a block has kept or forgotten something so far."""
+        return self._began
+
     def then(self, action: Callable[[], None]) -> None:
         """Does something when what was kept before stands on disk; never if it comes to nothing."""
         if self._together:
@@ -306,10 +311,9 @@ class Mailbox:
         self._run("INSERT OR REPLACE INTO heard VALUES (?, ?, ?)", (friend, serial, upto))
         self._heard[friend] = Heard(serial, upto)
 
-    def heard(self, friend: bytes) -> Heard | None:
-        """Returns how far the messages of the last session with a friend were stored that had
-        any."""
-        return self._heard.get(friend)
+    def heard(self) -> Mapping[bytes, Heard]:
+        """Returns, by friend, how far the last session with messages is stored."""
+        return self._heard
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

@@ -11,10 +11,7 @@ from core.identity import Carrier, EngineOptions, Neighbours
 from core.relay_client import Target
 from toxmesh.identity.dialer import AsyncDialer
 from toxmesh.identity.udp import PortError, UdpPort
-
-_FAR_S, _GRID_S = 0.5, 0.0625
-"""Timers that are so far away are put off to the next multiple of a sixteenth of a second: those of
-thousands of identities come due together then, and their datagrams in one turn of the loop."""
+from toxmesh.identity.wakes import Wakes
 
 
 class _Together:
@@ -38,7 +35,6 @@ class CarrierPlace:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
         self._dialer = AsyncDialer(self._loop)
         self._closed = False
         self._udp: UdpPort | None = None
@@ -71,6 +67,7 @@ class CarrierPlace:
     def begin(self, carrier: Carrier, ports: tuple[int, int], hosts: tuple[str, ...]) -> None:
         """Binds the UDP port, if the carrier uses UDP. Raises PortError where none can be had."""
         self.carrier = carrier
+        self._wakes = Wakes(self._loop, carrier.next_timer, self._wake)
         self._dialer.listener = self
         if carrier.options.udp:
             try:
@@ -91,8 +88,7 @@ class CarrierPlace:
             return
         self._closed = True
         self.carrier.leave()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._wakes.close()
         if self._udp is not None:
             self._udp.close()
         self._dialer.close()
@@ -135,19 +131,9 @@ class CarrierPlace:
         self.settle(self._loop.time())
         if self._udp is not None:
             self._udp.flush()
-        when = self.carrier.next_timer()
-        if when is not None and when > self._loop.time() + _FAR_S:
-            when = -(-when // _GRID_S) * _GRID_S
-        if when is None or (self._timer is not None and self._timer.when() <= when):
-            return  # one that comes too early finds nothing to do: cheaper than another each time
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._wake)
+        self._wakes.plan()
 
-    def _wake(self) -> None:
-        self._timer = None
-        # call_at may come a moment early, by the resolution of the loop's clock
-        now = self._loop.time()
+    def _wake(self, now: float) -> None:
         self.carrier.handle_timer(now)
         self.plan()
 

@@ -107,13 +107,16 @@ class Post:
         self._ways.setdefault(friend, _Way())
         asyncio.get_running_loop().call_soon(self.pump, friend)
 
-    def resume(self, friend: PublicKey, taken: int, acked: int, flying: Sequence[int]) -> None:
+    def resume(
+        self, friend: PublicKey, taken: int, acked: int, flying: Sequence[tuple[int, int]]
+    ) -> None:
         """Goes on in a session of an earlier process, which had handed over all up to `taken`; the
-        friend has all up to `acked`, and `flying` are those between. To be told before the friend
-        is online here."""
+        friend has all up to `acked`, and `flying` are those between: the messenger's number of
+        each, and ours. To be told before the friend is online here."""
         way = self._ways[friend] = _Way()
         way.last = taken
-        way.flying.extend(flying)
+        way.letters.update(flying)
+        way.flying.extend(letter for _, letter in flying)
         self.arrived(friend, acked)
 
     def receipt(self, friend: PublicKey, number: int) -> None:
