@@ -1,12 +1,15 @@
 """Whole identities but for onion and DHT, in the network and time of `tests.net_crypto.world`."""
 
 import hashlib
+from collections.abc import Sequence
 
 from core.crypto import KeyPair, PublicKey
 from core.friend.connections import FriendConnections
 from core.messenger import events
 from core.messenger.events import Connection, Control, Event, MessageKind
 from core.messenger.module import Messenger
+from core.net_crypto import HeldMemory
+from core.packets.nodes import NodeInfo
 from core.savedata.profile import Profile
 from tests.messenger.real import E, Nothing
 from tests.net_crypto.world import Person, Timed, World
@@ -28,14 +31,23 @@ class _Whole:
 
 
 class Chatter(Person):
-    """An identity with friends."""
+    """An identity with friends; `own_relays` are those by which it says it can be reached."""
 
-    def __init__(self, world: World, name: str, number: int, real: KeyPair | None = None) -> None:
-        super().__init__(world, name, number, real=real)
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        number: int,
+        real: KeyPair | None = None,
+        *,
+        memory: HeldMemory | None = None,
+        own_relays: Sequence[NodeInfo] = (),
+    ) -> None:
+        super().__init__(world, name, number, real=real, memory=memory)
         self.events: list[Event] = []
         self.file = b""
         self.received: dict[int, bytearray] = {}
-        nothing = Nothing()
+        nothing = Nothing(own_relays)
         self.connections = FriendConnections(
             self.crypto, nothing, nothing, nothing, self.entropy, self.drops
         )
