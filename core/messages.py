@@ -177,7 +177,7 @@ class FilterWanted(NamedTuple):
     shard: int  # who asks
 
 
-# 50-69: relay
+# 50-59: relay
 
 
 @message(50)
@@ -186,3 +186,7 @@ class RelayDeliver(NamedTuple):
 
     serial: int
     frame: bytes
+
+
+# 60-89: identities (core.identity.messages); a batch of session packets makes them long
+IDENTITY_NUMBERS = range(60, 90)

@@ -88,8 +88,10 @@ class FriendConnections:
         self._onion.remove_friend(real_key, now)
         self._crypto.close(real_key, now)
 
-    def send(self, real_key: PublicKey, data: bytes, now: float) -> int | None:
-        """Sends lossless data; its packet number, or None: not online, or the queue is full."""
+    def send(self, real_key: PublicKey, data: bytes, now: float, letter: int = 0) -> int | None:
+        """Sends lossless data; its packet number, or None: not online, or the queue is full.
+
+        A messenger whose end is the end of this too has no use for a `letter`."""
         return self._crypto.send(real_key, data, now)
 
     def send_lossy(self, real_key: PublicKey, data: bytes, now: float) -> bool:

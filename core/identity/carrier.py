@@ -78,11 +78,16 @@ class KnownNodes(NamedTuple):
     path_nodes: tuple[NodeInfo, ...]
 
 
-class _Part(Protocol):
+class Part(Protocol):
     """What the carrier has the time for."""
 
-    def handle_timer(self, now: float) -> None: ...
-    def next_timer(self) -> float | None: ...
+    def handle_timer(self, now: float) -> None:
+        """Does what is due."""
+        ...
+
+    def next_timer(self) -> float | None:
+        """Returns when handle_timer wants to be called next."""
+        ...
 
 
 class Carrier:
@@ -103,11 +108,13 @@ class Carrier:
         dht_nodes: Sequence[NodeInfo] = (),
         dht_keys: KeyPair | None = None,
         neighbours: Neighbours | None = None,
+        drops: Counter[str] | None = None,
     ) -> None:
         """`unix_offset` is what has to be added to `now` for Unix seconds, `dht_nodes` are those
         that were known before; without `dht_keys` new ones are made, as for every start.
         `neighbours` is what the process's identities share; without UDP none is used, so that what
-        relays are asked for does not depend on what other identities know."""
+        relays are asked for does not depend on what other identities know. They may share `drops`
+        as well."""
         if options.proxy is not None:
             options = replace(options, udp=False)
         if neighbours is None or not options.udp:
@@ -117,7 +124,7 @@ class Carrier:
         self._now = now
         self._connected = False
         self.listener: CarrierListener
-        self.drops: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter() if drops is None else drops
         """What was refused, by reason."""
         dht_keys = dht_keys or KeyPair.generate(entropy)
         self.dht_key = dht_keys.public
@@ -137,7 +144,7 @@ class Carrier:
             self.crypto, self.onion, self.dht, self.relays, entropy, self.drops
         )
         self.crypto.listener = self.friends
-        self._parts: list[_Part] = [self.crypto, self.friends, self.onion, self.relays]
+        self._parts: list[Part] = [self.crypto, self.friends, self.onion, self.relays]
         if options.udp:
             self._parts.append(self.dht)
         self.serving: OnionModule | None = None
@@ -159,6 +166,10 @@ class Carrier:
             lan_targets=options.lan_targets,
             saved_nodes=tuple((node.endpoint, bytes(node.key)) for node in dht_nodes),
         )
+
+    def keep_time_for(self, part: Part) -> None:
+        """Calls somebody else's timers with those of its own parts."""
+        self._parts.append(part)
 
     def bootstrap(self, nodes: Sequence[NodeInfo], now: float, saved: bool = False) -> None:
         """Takes nodes to begin with: of the DHT, and relays (`tcp`). `saved`: those that the onion

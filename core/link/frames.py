@@ -15,7 +15,15 @@ from typing import Any, TypeAlias
 import zmq
 
 from core import batch
-from core.messages import MESSAGE_NUMBERS, Bootstrap, Message, StoredFilter, TableChange, TableFull
+from core.messages import (
+    IDENTITY_NUMBERS,
+    MESSAGE_NUMBERS,
+    Bootstrap,
+    Message,
+    StoredFilter,
+    TableChange,
+    TableFull,
+)
 from core.module import LocalError
 from core.wire import WireError
 
@@ -32,6 +40,7 @@ _GATHER_S = 0.001  # fewer wait so long after the last frame: one of 8 messages 
 _TABLES = frozenset(MESSAGE_NUMBERS[row] for row in (TableFull, TableChange, Bootstrap))
 _FILTER = MESSAGE_NUMBERS[StoredFilter]
 _WEIGHT = 2048  # bytes of any other message at most: all but these fit into a datagram
+_ROW = 16  # bytes around each row of a long message, beside what is in it
 _DRAIN = 64  # frames taken in one turn at most
 
 
@@ -121,8 +130,22 @@ class Outlet:
         self._socket.close()
 
 
+def _long(fields: tuple[Any, ...]) -> int:
+    """Estimates the bytes of fields of which any may be long, or rows of such."""
+    bytes_of = 0
+    for field in fields:
+        if isinstance(field, tuple):
+            bytes_of += _ROW + _long(field)
+        elif isinstance(field, bytes | str):
+            bytes_of += len(field)
+    return bytes_of
+
+
 def _weight(row: tuple[int, tuple[Any, ...]]) -> int:
-    """Estimates the bytes of a message row: tables and filters weigh more than the rest."""
+    """Estimates the bytes of a message row: tables, filters and batches of session packets weigh
+    more than the rest."""
+    if row[0] in IDENTITY_NUMBERS:
+        return _WEIGHT + _long(row[1])
     if row[0] not in _TABLES:
         return _WEIGHT if row[0] != _FILTER else _WEIGHT + len(row[1][-1])
     return _WEIGHT + sum(128 * len(field) for field in row[1] if isinstance(field, tuple))

@@ -14,13 +14,7 @@ from core.crypto import PublicKey, sha256
 from core.entropy import Entropy
 from core.friend.requests import MAX_REQUEST_TEXT, FriendRequests
 from core.messenger import events
-from core.messenger.errors import (
-    AlreadyFriend,
-    BadValue,
-    NotConnected,
-    QueueFull,
-    UnknownFriend,
-)
+from core.messenger.errors import AlreadyFriend, BadValue, NotConnected, QueueFull, UnknownFriend
 from core.messenger.events import Connection, Control, FileKind, MessageKind
 from core.messenger.files import Files, TransferStatus
 from core.messenger.friend import Friend, FriendView, Unsent
@@ -227,8 +221,11 @@ class Messenger:
 
     # Saying
 
-    def send_message(self, key: PublicKey, kind: MessageKind, text: str | bytes, now: float) -> int:
-        """Sends a text of 1-1,372 bytes; returns its number, which its Receipt names.
+    def send_message(
+        self, key: PublicKey, kind: MessageKind, text: str | bytes, now: float, letter: int = 0
+    ) -> int:
+        """Sends a text of 1-1,372 bytes; returns its number, which its Receipt names. `letter` is
+        the caller's own number for it, see `Connections.send`.
 
         Raises UnknownFriend, NotConnected, QueueFull, BadValue.
         """
@@ -237,7 +234,12 @@ class Messenger:
             raise BadValue("a message needs a text")
         friend = self._find_online(key)
         packet = Message(raw) if kind is MessageKind.NORMAL else Action(raw)
-        return friend.message_sent(self._send(friend, packet.encode(), now))
+        return friend.message_sent(self._send(friend, packet.encode(), now, letter))
+
+    def sent_before(self, key: PublicKey, packet: int) -> int:
+        """Takes up a message that a messenger before this one sent as that packet of the session
+        that is up; returns its number. Raises UnknownFriend."""
+        return self._find(key).message_sent(packet)
 
     def set_typing(self, key: PublicKey, typing: bool, now: float) -> None:
         """Tells a friend whether we are typing; one that is offline, when it comes."""
@@ -266,8 +268,8 @@ class Messenger:
         else:
             self._send(friend, data, now)
 
-    def _send(self, friend: Friend, packet: bytes, now: float) -> int:
-        number = self._connections.send(friend.key, packet, now)
+    def _send(self, friend: Friend, packet: bytes, now: float, letter: int = 0) -> int:
+        number = self._connections.send(friend.key, packet, now, letter)
         if number is None:
             raise QueueFull("too much waits to be sent to this friend")
         return number

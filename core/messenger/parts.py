@@ -19,8 +19,11 @@ class Connections(Protocol):
         """Wants it no more."""
         ...
 
-    def send(self, real_key: PublicKey, data: bytes, now: float) -> int | None:
-        """Sends lossless data; its packet number, or None: the queue is full."""
+    def send(self, real_key: PublicKey, data: bytes, now: float, letter: int = 0) -> int | None:
+        """Sends lossless data; its packet number, or None: the queue is full.
+
+        `letter` is a number, growing with each one to a friend, by which connections that outlive
+        the messenger tell its successor what was sent; others need none."""
         ...
 
     def send_lossy(self, real_key: PublicKey, data: bytes, now: float) -> bool:

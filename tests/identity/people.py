@@ -1,9 +1,17 @@
 """Identities in the made-up network: engines at addresses, who keep what they are told."""
 
+from core.crypto import PublicKey
 from core.endpoint import Endpoint
 from core.entropy import SeededEntropy
 from core.identity import Engine, EngineOptions
-from core.messenger.events import Event, FriendRequest, IdentityConnected, Message
+from core.messenger.events import (
+    Connection,
+    ConnectionChanged,
+    Event,
+    FriendRequest,
+    IdentityConnected,
+    Message,
+)
 from core.packets.nodes import NodeInfo
 from core.relay_client import Target
 from core.savedata.profile import Profile
@@ -76,5 +84,12 @@ class Person:
         return [event for event in self.events if isinstance(event, FriendRequest)]
 
     def is_with(self, other: "Person") -> bool:
-        keys = self.engine.messenger.friends()
-        return other.key in keys and self.engine.friends.is_online(other.key)
+        return self.is_with_key(other.key)
+
+    def is_with_key(self, key: PublicKey) -> bool:
+        return key in self.engine.messenger.friends() and self.engine.friends.is_online(key)
+
+    def connections(self, key: PublicKey) -> list[Connection]:
+        """How a friend was reached, one behind the other."""
+        changes = [event for event in self.events if isinstance(event, ConnectionChanged)]
+        return [event.connection for event in changes if event.friend == key]

@@ -58,7 +58,7 @@ class Side:
     def remove(self, real_key: PublicKey, now: float) -> None:
         self.wanted.remove(real_key)
 
-    def send(self, real_key: PublicKey, data: bytes, now: float) -> int | None:
+    def send(self, real_key: PublicKey, data: bytes, now: float, letter: int = 0) -> int | None:
         assert now == self.world.now
         if not self.is_online(real_key) or len(self.flying) >= self.capacity:
             return None

@@ -13,7 +13,7 @@ from typing import Any
 from ops.kinds import NAMES
 from toxmesh.web.exposition import Bounded, Exposition, Sample
 
-MAX_REASONS = 512
+MAX_REASONS = 640
 MAX_WORKERS = 96  # shown one by one; a node may have 208
 MAX_FRAME_KINDS = 32
 
