@@ -258,6 +258,7 @@ class RelayTcp(Bytes, Succession):
         listeners = self.door.listeners
         ready = self.poll.poll(0, _EVENTS_A_TURN)
         callers = []  # come last: a new stream may get a descriptor that has an event in `ready`
+        later = 0
         for fd, mask in ready:
             connection = by_fd.get(fd)
             if connection is None:
@@ -265,7 +266,7 @@ class RelayTcp(Bytes, Succession):
                     callers.append(listeners[fd])
                 continue
             try:
-                self._on_event(connection, mask, now)
+                later += self._on_event(connection, mask, now)
             except Exception:  # whatever a stranger's bytes bring about ends his stream, counted
                 # and logged (`Bugs`), and not the streams of all others in this process
                 self.broke(connection, now)
@@ -274,15 +275,15 @@ class RelayTcp(Bytes, Succession):
         self._bury(now)
         self.pump(now)
         rested = self._rest.until is not None
-        if self._rest.after(len(ready), self.turn_frames, now) != rested:
+        if self._rest.after(len(ready), later, self.turn_frames, now) != rested:
             self.hooks.rewatch(self.poll.fileno(), select.EPOLLIN if rested else 0)
         self.turn_frames = 0
 
-    def _on_event(self, connection: Connection, mask: int, now: float) -> None:
-        """Takes what happened to one stream."""
+    def _on_event(self, connection: Connection, mask: int, now: float) -> bool:
+        """Takes what happened to one stream; tells whether it is nothing that anybody waits for."""
         if mask & _GONE:
             self.close(connection, "relay_gone", now)
-            return
+            return False
         if mask & select.EPOLLOUT and connection.out is not None:
             self.flush(connection, now)
         if mask & select.EPOLLIN:
@@ -290,9 +291,18 @@ class RelayTcp(Bytes, Succession):
             if mask & select.EPOLLRDHUP:
                 connection.ended = True
             if connection.state > GREETED:
-                self.works[connection.shard].want(connection)
+                work = self.works[connection.shard]
+                if (
+                    mask == select.EPOLLIN
+                    and connection.ping_id is not None
+                    and not self.directory.is_linked(connection.serial)
+                ):  # a pong, as good as surely: nobody is linked who could wait for data
+                    work.want_later(connection, now)
+                    return True
+                work.want(connection)
             elif connection.state == GREETING:
                 self._greet(connection, now)
+        return False
 
     def admit(self, stream: Stream, source: Endpoint, now: float) -> Connection | None:
         """Takes a new stream, which never waits, from `source`; a limit may close it at once."""
@@ -372,7 +382,7 @@ class RelayTcp(Bytes, Succession):
             self.directory.confirm(connection.serial, connection.key)
         connection.state = CONFIRMED
         self.admission.confirmed(connection)
-        self.clocks.pings.append((now + self.limits.ping_s, connection.serial))
+        self.clocks.pings.add(connection.serial, now + self.limits.ping_s)
         self.counts["confirmed"] += 1
         if "relay" in self.hooks.events.wanted:
             self._looks.tell("in", connection, "confirmed", now)

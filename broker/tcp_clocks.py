@@ -5,16 +5,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from broker.tcp_connection import GREETED, UNCONFIRMED
+from broker.tcp_pings import Pings
 from core import services
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
 
 _SWEEP_S = 1.0  # how often receivers that are full are looked at
-_PING = b"\x04"
-_GONE_ROWS = 1024  # of connections that are gone: so many pings are kept beside those of the live
 _ENDED_A_TURN = 256  # connections that are closed at a time when the service is switched off: 5 ms
-_PINGS_EARLY_S = 0.5  # pings leave together, and their answers come together: each turn costs
 
 Row = tuple[float, int]
 """When, and the serial of the connection; one that is gone by then is passed over."""
@@ -26,8 +24,7 @@ class Clocks:
     def __init__(self, ending: bool = False) -> None:
         self.hellos: deque[Row] = deque()
         self.confirms: deque[Row] = deque()
-        self.pings: deque[Row] = deque()
-        self.pongs: deque[tuple[float, int, bytes]] = deque()
+        self.pings = Pings()
         self.accept_at: float | None = None
         self.ending = ending
         """Whether all connections are closed one after the other: the service is off."""
@@ -36,7 +33,7 @@ class Clocks:
     def next(self, tcp: "RelayTcp") -> float | None:
         """Returns when `run` has something to do; deadlines that were kept wake nobody up."""
         connections = tcp.connections
-        hellos, confirms, pongs = self.hellos, self.confirms, self.pongs
+        hellos, confirms = self.hellos, self.confirms
         while hellos:
             connection = connections.get(hellos[0][1])
             if connection is not None and connection.state <= GREETED:
@@ -47,15 +44,10 @@ class Clocks:
             if connection is not None and connection.state == UNCONFIRMED:
                 break
             confirms.popleft()
-        while pongs:
-            connection = connections.get(pongs[0][1])
-            if connection is not None and connection.ping_id == pongs[0][2]:
-                break
-            pongs.popleft()
-        if len(self.pings) > 2 * len(connections) + _GONE_ROWS:
-            # clients that come and go at 5,000/s would leave 150,000 rows behind in half a minute
-            self.pings = deque(row for row in self.pings if row[1] in connections)
-        times = [row[0][0] for row in (hellos, confirms, self.pings, pongs) if row]
+        times = [row[0][0] for row in (hellos, confirms) if row]
+        ping_at = self.pings.next(connections)
+        if ping_at is not None:
+            times.append(ping_at)
         if self.accept_at is not None:
             times.append(self.accept_at)
         if tcp.full:
@@ -88,7 +80,7 @@ class Clocks:
             connection = tcp.connections.get(serial)
             if connection is not None and connection.state == UNCONFIRMED:
                 tcp.doom(connection, "relay_confirm_late")
-        self._ping(tcp, now)
+        self.pings.run(tcp, now)
         if now >= self._sweep_at:
             self._sweep_at = now + _SWEEP_S
             for connection in tcp.full.values():
@@ -97,29 +89,3 @@ class Clocks:
                 # Who has yet to say how far it has read is sent nothing, and judged by its pings.
                 if connection.pace is None or connection.pace.may_have(1, connection.bytes_out):
                     tcp.doom(connection, "relay_stuck")
-
-    def _ping(self, tcp: "RelayTcp", now: float) -> None:
-        limits = tcp.limits
-        due = now + _PINGS_EARLY_S if self.pings and self.pings[0][0] <= now else now
-        while self.pings and self.pings[0][0] <= due:
-            serial = self.pings.popleft()[1]
-            connection = tcp.connections.get(serial)
-            if connection is None:
-                continue
-            ping_id = tcp.entropy.bytes(8)
-            while ping_id == bytes(8):
-                ping_id = tcp.entropy.bytes(8)
-            connection.ping_id = ping_id
-            tcp.wait_for_no_answer(connection, now)
-            tcp.post_control(connection, _PING + ping_id, now)
-            self.pings.append((now + limits.ping_s, serial))
-            self.pongs.append((now + limits.pong_s, serial, ping_id))
-        while self.pongs and self.pongs[0][0] <= now:
-            _, serial, ping_id = self.pongs.popleft()
-            connection = tcp.connections.get(serial)
-            if connection is None or connection.ping_id != ping_id:
-                continue
-            if tcp.works[connection.shard].served(now - limits.pong_s, now):
-                tcp.doom(connection, "relay_pong_late")
-            else:  # nobody was there to seal the ping, or to read the answer
-                self.pongs.append((now + limits.pong_s, serial, ping_id))

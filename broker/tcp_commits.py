@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from broker.tcp_connection import UNCONFIRMED, Connection
+from broker.tcp_connection import NOT_PINGED, PING_GIVEN, UNCONFIRMED, Connection
 from broker.tcp_gather import OFTEN
 from core.module import ProtocolViolation
 from core.relay.frames import (
@@ -19,7 +19,6 @@ from core.relay.frames import (
     ROW_FIELDS,
     UNLINK,
 )
-from core.relay.limits import NONCE_MASK
 
 if TYPE_CHECKING:
     from broker.tcp import RelayTcp
@@ -58,14 +57,18 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
                 rest = connection.rest
                 connection.rest = bytes(rest[consumed:]) if consumed < len(rest) else b""
             if received:
-                connection.receive = (connection.receive + received) & NONCE_MASK
+                connection.frames_in += received
                 frames_in += received
             if sent:
-                connection.send = (connection.send + sent) & NONCE_MASK
+                connection.frames_out += sent
                 frames_out += sent
             if taken:
-                connection.taken(taken)
                 frames += taken
+                if connection.pinging == PING_GIVEN:
+                    connection.pinging = NOT_PINGED
+                    taken -= 1
+                if taken:
+                    connection.taken(taken)
             if wait or connection.wait:
                 work.set_wait(connection, wait)
             if size:
@@ -96,9 +99,7 @@ def apply(tcp: "RelayTcp", work: "ShardWork", items: Sequence[Any], now: float) 
 def _hello(tcp: "RelayTcp", connection: Connection, effect: list[Any], now: float) -> None:
     _, serial, shared, receive, send = effect
     connection.shared = shared
-    connection.receive = int.from_bytes(receive, "big")
-    connection.send = int.from_bytes(send, "big")
-    connection.receive_first, connection.send_first = connection.receive, connection.send
+    connection.receive_first, connection.send_first = receive, send
     connection.state = UNCONFIRMED
     tcp.clocks.confirms.append((now + tcp.limits.confirm_s, serial))
     tcp.counts["hellos"] += 1

@@ -28,6 +28,22 @@ class State(IntEnum):
 # The hot path has them by name: to look into an enum takes 90 ns, and a handshake does it 20 times.
 GREETING, GREETED, UNCONFIRMED, CONFIRMED, CLOSED = State
 
+NOT_PINGED, PING_WAITS, PING_GIVEN = range(3)
+"""What becomes of a regular ping: none is due or it was sealed, no worker has it yet, one has."""
+
+_NONCE_SIZE = 24
+
+
+def nonce_after(first: bytes, frames: int) -> bytes:
+    """Returns the nonce that comes so many frames after the first one."""
+    nonce = (int.from_bytes(first, "big") + frames) & NONCE_MASK
+    return nonce.to_bytes(_NONCE_SIZE, "big")
+
+
+def count_between(first: bytes, nonce: bytes) -> int:
+    """Returns how many frames a nonce is after the first one."""
+    return (int.from_bytes(nonce, "big") - int.from_bytes(first, "big")) & NONCE_MASK
+
 
 class Connection:
     """One client. What is committed stands here; what is not can be given to a worker again."""
@@ -42,6 +58,8 @@ class Connection:
         "ended",
         "fd",
         "flying",
+        "frames_in",
+        "frames_out",
         "given",
         "inbox",
         "inbox_size",
@@ -53,14 +71,13 @@ class Connection:
         "out",
         "pace",
         "ping_id",
+        "pinging",
         "prefix",
         "readable",
-        "receive",
         "receive_first",
         "regive",
         "rest",
         "seen",
-        "send",
         "send_first",
         "serial",
         "shard",
@@ -92,13 +109,15 @@ class Connection:
         self.shard = -1
         self.key = b""
         self.shared = b""
-        self.receive = 0  # nonce of the next frame from the client, committed
-        self.send = 0  # nonce of the next frame to the client, committed
-        self.ping_id: bytes | None = None
+        # Nonces count up by one, so that of the next frame is the first and the frames since: a
+        # client that only waits has two small numbers here, and not two new ones of 192 bits.
+        self.receive_first = self.send_first = b""
+        self.frames_in = self.frames_out = 0  # committed
+        self.ping_id: bytes | None = None  # of the one that was not answered yet
+        self.pinging = NOT_PINGED
         # for operators
         self.since = self.seen = now  # accepted; last byte read
         self.bytes_in = self.bytes_out = 0
-        self.receive_first = self.send_first = 0  # nonces it began with: what came since are frames
         self.looked: Look | None = None
         # input
         self.readable = True  # the socket may have more
@@ -127,14 +146,14 @@ class Connection:
         return f"Connection({self.serial}, {self.state.name})"  # it holds keys
 
     @property
-    def frames_in(self) -> int:
-        """Frames of the client that were taken."""
-        return (self.receive - self.receive_first) & NONCE_MASK
+    def receive(self) -> bytes:
+        """Nonce of the next frame from the client."""
+        return nonce_after(self.receive_first, self.frames_in)
 
     @property
-    def frames_out(self) -> int:
-        """Frames that were sealed for the client."""
-        return (self.send - self.send_first) & NONCE_MASK
+    def send(self) -> bytes:
+        """Nonce of the next frame to the client."""
+        return nonce_after(self.send_first, self.frames_out)
 
     @property
     def level(self) -> int:

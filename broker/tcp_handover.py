@@ -10,7 +10,13 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from broker.tcp_connection import Connection, State
+from broker.tcp_connection import (
+    NOT_PINGED,
+    PING_WAITS,
+    Connection,
+    State,
+    count_between,
+)
 from broker.tcp_pace import Pace
 from broker.tcp_shard import ShardWork
 from core.endpoint import Endpoint
@@ -80,8 +86,8 @@ def _notes(tcp: "RelayTcp") -> Iterator[tuple[str, dict[str, Any], tuple[int, ..
             ],
             "hellos": list(clocks.hellos),
             "confirms": list(clocks.confirms),
-            "pings": list(clocks.pings),
-            "pongs": list(clocks.pongs),
+            "pings": clocks.pings.due_rows(),
+            "pongs": clocks.pings.asked_rows(),
         },
         (),
     )
@@ -90,10 +96,11 @@ def _notes(tcp: "RelayTcp") -> Iterator[tuple[str, dict[str, Any], tuple[int, ..
 def _record(row: Connection) -> dict[str, Any]:
     body = {name: getattr(row, name) for name in _PLAIN}
     body["state"] = int(row.state)
-    body["receive"] = row.receive.to_bytes(24, "big")
-    body["send"] = row.send.to_bytes(24, "big")
-    body["receive_first"] = row.receive_first.to_bytes(24, "big")
-    body["send_first"] = row.send_first.to_bytes(24, "big")
+    body["receive"] = row.receive
+    body["send"] = row.send
+    body["receive_first"] = row.receive_first
+    body["send_first"] = row.send_first
+    body["ping_waits"] = row.pinging != NOT_PINGED
     body["source"] = bytes(row.source)
     body["rest"] = bytes(row.rest)
     body["out"] = None if row.out is None else bytes(row.out)
@@ -148,14 +155,15 @@ def _connection(body: dict[str, Any], descriptor: int) -> Connection:
     for name in _PLAIN:
         setattr(row, name, body[name])
     row.state = State(body["state"])
-    row.receive = int.from_bytes(body["receive"], "big")
-    row.send = int.from_bytes(body["send"], "big")
-    row.receive_first = int.from_bytes(body["receive_first"], "big")
-    row.send_first = int.from_bytes(body["send_first"], "big")
+    row.receive_first, row.send_first = body["receive_first"], body["send_first"]
+    row.frames_in = count_between(row.receive_first, body["receive"])
+    row.frames_out = count_between(row.send_first, body["send"])
+    if body.get("ping_waits"):  # the broker before may be of an earlier version
+        row.pinging = PING_WAITS
     row.rest = body["rest"]
     row.regive = bool(row.rest) and row.state > State.GREETED
     row.out = None if body["out"] is None else bytearray(body["out"])
-    if (pace := body.get("pace")) is not None:  # the broker before may be of an earlier version
+    if (pace := body.get("pace")) is not None:  # here too
         row.pace = Pace.from_body(pace)
     for frame, peer in body["inbox"]:
         row.post(frame, None if peer is None else (peer[0], peer[1]))
@@ -171,6 +179,5 @@ def _restore_rest(tcp: "RelayTcp", body: dict[str, Any]) -> None:
     clocks = tcp.clocks
     clocks.hellos.extend((row[0], row[1]) for row in body["hellos"])
     clocks.confirms.extend((row[0], row[1]) for row in body["confirms"])
-    clocks.pings.extend((row[0], row[1]) for row in body["pings"])
-    clocks.pongs.extend((row[0], row[1], row[2]) for row in body["pongs"])
+    clocks.pings.restore(body["pings"], body["pongs"])
 

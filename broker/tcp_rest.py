@@ -21,15 +21,18 @@ class Rest:
         self._doubt = 0  # small turns to pass over after the next rest that gathers nothing
         self._passed = 0  # small turns still to pass over
 
-    def after(self, ready: int, frames: int, now: float) -> bool:
-        """Learns of a turn: connections that had something, and frames of commits since the one
-        before. Tells whether the sockets rest now, until `until`."""
+    def after(self, ready: int, later: int, frames: int, now: float) -> bool:
+        """Learns of a turn: connections that had something, how many of these with what may wait,
+        and frames of commits since the turn before. Tells whether the sockets rest now, until
+        `until`."""
         rested = self.until is not None
         self.until = None
         limits = self._limits
         if rested:
             self._judge(ready)
-        if not limits.rest_s or not 0 < ready < limits.rest_below or frames >= limits.rest_below:
+        if not (limits.rest_s and ready):
+            return False
+        if ready - later >= limits.rest_below or frames >= limits.rest_below:
             return False
         if self._passed:
             self._passed -= 1

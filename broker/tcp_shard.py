@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-from broker.tcp_connection import CLOSED, CONFIRMED, GREETED, UNCONFIRMED, Connection
+from broker.tcp_connection import (
+    CLOSED,
+    CONFIRMED,
+    GREETED,
+    NOT_PINGED,
+    PING_GIVEN,
+    PING_WAITS,
+    UNCONFIRMED,
+    Connection,
+)
 from core.relay.directory import Directory
 from core.relay.frames import AHEAD, GO_ON
 from core.relay.limits import BOX_EXTRA, RelayLimits
@@ -22,6 +31,9 @@ _RECORD_SIZE, _LINK_SIZE = 200, 4  # bytes in a frame, about: of a record, and o
 _OVERDUE_S = 15.0  # the supervisor ends a worker that is silent for 3 s
 _STALLED_S = 1.0  # an input without a commit for so long: the worker has no time for its clients
 _TICK_S = 0.1  # a worker with input that waits is asked at least so often
+_LATER_S = 0.05  # what nobody waits for gathers so long, if nothing takes it along before
+_PING = b"\x04"
+_PING_SIZE = 9 + BOX_EXTRA  # bytes, as they are sealed
 
 Read = Callable[[Connection, memoryview, float], int]
 """read(connection, room, now): puts the next part of its stream into `room`; returns its bytes."""
@@ -53,8 +65,10 @@ class ShardWork:
         self.doubted_mail: deque[Connection] = deque()  # suspects whose inbox was not tried yet
         self.mail: deque[Connection] = deque()
         self.asks: deque[Connection] = deque()  # whose inbox has a ping in front (`tcp_pace`)
+        self.pings: deque[Connection] = deque()  # whose regular ping waits (`tcp_pings`)
         self.hellos: deque[Connection] = deque()
         self.ready: deque[Connection] = deque()
+        self.later: deque[Connection] = deque()  # ready too, and in no haste
         self.waiting: dict[Connection, None] = {}  # connections with a reason to wait
         self._limits = limits
         self._directory = directory
@@ -66,6 +80,7 @@ class ShardWork:
         self._sequence = 0
         self._told = 0  # the worker knows that commits up to this one were applied
         self._last = 0.0  # when the last input was sent
+        self._later_until = 0.0  # when `later` is in haste after all
         self._stalled = 0.0  # when the worker last went on after it had been away
 
     # What there is to do
@@ -76,11 +91,25 @@ class ShardWork:
             connection.listed = True
             self.ready.append(connection)
 
+    def want_later(self, connection: Connection, now: float) -> None:
+        """As `want`, for one with something to read that nobody waits for."""
+        if not (connection.listed or connection.flying or connection.wait):
+            connection.listed = True
+            if not self.later:
+                self._later_until = now + _LATER_S
+            self.later.append(connection)
+
     def has_mail(self, connection: Connection) -> None:
         """Puts a connection into the list of those with mail."""
         if not (connection.waiting_mail or connection.doubted):
             connection.waiting_mail = True
             self.mail.append(connection)
+
+    def ping(self, connection: Connection) -> None:
+        """Has a connection's ping sealed, the newest if there was one that waits."""
+        if connection.pinging != PING_WAITS:
+            connection.pinging = PING_WAITS
+            self.pings.append(connection)
 
     def snapshot(self) -> dict[str, int | bool]:
         """Returns counts for the operator."""
@@ -90,7 +119,7 @@ class ShardWork:
             "in_flight": len(self.flying),
             "in_doubt": len(self.suspects),
             "records": len(self.records) + len(self.arrivals),
-            "ready": len(self.ready),
+            "ready": len(self.ready) + len(self.later),
             "mail": len(self.mail),
             "waiting": len(self.waiting),
         }
@@ -108,8 +137,10 @@ class ShardWork:
         self.notes.clear()
         self.hellos.clear()
         self.ready.clear()
+        self.later.clear()
         self.mail.clear()
         self.asks.clear()
+        self.pings.clear()
         self.waiting.clear()
         self.arrivals.clear()
         self.population = 0
@@ -124,6 +155,9 @@ class ShardWork:
             connection.regive = bool(connection.rest)
             if connection.state in (UNCONFIRMED, CONFIRMED):
                 self.records.append(connection)
+            if connection.pinging:  # it is ours, so nobody is in doubt for it
+                connection.pinging = PING_WAITS
+                self.pings.append(connection)
             connection.doubted = connection in suspects
             if connection.doubted:
                 continue
@@ -188,10 +222,17 @@ class ShardWork:
         elif self.arrivals:
             self._take_arrivals(records, mailed, inbox)
         if not (self.suspects or records or hand or mailed):
-            self._take_mail(mailed, inbox)
+            mail_size = self._take_mail(mailed, inbox)
+            if self.pings:
+                self._take_pings(inbox, mail_size)
             self._take_hellos(hand, hellos)
+            if self.later and (
+                self.ready or inbox or hand or self.notes or now >= self._later_until
+            ):
+                self.ready += self.later
+                self.later.clear()
             size = self._take_chunks(hand, chunks, read, now)
-        if not (hand or mailed or records or self.notes or self._is_due(now)):
+        if not (hand or inbox or mailed or records or self.notes or self._is_due(now)):
             return None
         self._sequence += 1
         self._told = self.applied
@@ -217,7 +258,12 @@ class ShardWork:
             return None
         if self.flying:
             return self._last + _OVERDUE_S
-        return self._last + _TICK_S if self.waiting else None
+        if self.held:
+            return None
+        tick = self._last + _TICK_S if self.waiting else None
+        if self.later and (tick is None or self._later_until < tick):
+            return self._later_until
+        return tick
 
     def is_overdue(self, now: float) -> bool:
         """Tells whether a commit has not come though a worker that hangs would have been killed."""
@@ -244,8 +290,8 @@ class ShardWork:
             connection.serial,
             connection.key,
             connection.shared,
-            connection.receive.to_bytes(24, "big"),
-            connection.send.to_bytes(24, "big"),
+            connection.receive,
+            connection.send,
             connection.state == CONFIRMED,
             connection.source,
             connection.ping_id,
@@ -262,6 +308,8 @@ class ShardWork:
         connection.given = 0
         connection.listed = connection.waiting_mail = True  # not before the worker knows of it
         self.arrivals.append(connection)
+        if connection.pinging:
+            self.pings.append(connection)
 
     def _take_arrivals(
         self, records: list[Any], mailed: list[Connection], inbox: list[Any]
@@ -341,7 +389,9 @@ class ShardWork:
         connection.given = end
         return size
 
-    def _take_mail(self, mailed: list[Connection], inbox: list[Any]) -> None:
+    def _take_mail(self, mailed: list[Connection], inbox: list[Any]) -> int:
+        """Gives the inboxes that have something, in turn; returns their bytes as they are sealed.
+        """
         size = 0
         while self.asks:  # alone: what is behind it in the inbox may let data go to others
             connection = self.asks.popleft()
@@ -363,6 +413,22 @@ class ShardWork:
             if connection.state != CLOSED and connection.shard == self.number:
                 size += self._give_mail(connection, inbox)
                 mailed.append(connection)
+        return size
+
+    def _take_pings(self, inbox: list[Any], size: int) -> None:
+        """Gives the pings that are due as frames of inboxes, behind all else that is in these."""
+        pings = self.pings
+        while pings and size < self._limits.frame:
+            connection = pings.popleft()
+            if connection.pinging != PING_WAITS or connection.shard != self.number:
+                continue
+            ping_id = connection.ping_id
+            if ping_id is None or connection.state == CLOSED:  # it has answered the one before
+                connection.pinging = NOT_PINGED
+                continue
+            connection.pinging = PING_GIVEN
+            inbox += (connection.serial, _PING + ping_id, None)
+            size += _PING_SIZE
 
     def _take_hellos(self, hand: list[Connection], hellos: list[Any]) -> None:
         while self.hellos and len(hellos) < 3 * self._limits.hellos:

@@ -123,6 +123,11 @@ class Directory:
         """Returns the confirmed client of a connection."""
         return self._by_serial.get(serial)
 
+    def is_linked(self, serial: int) -> bool:
+        """Tells whether the client of a connection has any link, up or asked for."""
+        client = self._by_serial.get(serial)
+        return client is not None and bool(client.links)
+
     def find(self, key: bytes) -> Client | None:
         """Returns the client with this key."""
         return self._by_key.get(key)

@@ -9,7 +9,7 @@ LIMITS = RelayLimits()
 
 def rests(rest: Rest, ready: list[int]) -> list[bool]:
     """Whether the sockets rest after each of these turns."""
-    return [rest.after(count, count, float(turn)) for turn, count in enumerate(ready)]
+    return [rest.after(count, 0, count, float(turn)) for turn, count in enumerate(ready)]
 
 
 def test_a_lone_exchange_soon_never_rests() -> None:
@@ -37,10 +37,17 @@ def test_a_rest_that_gathers_others_again_is_repeated() -> None:
 def test_after_much_or_nothing_there_is_no_rest() -> None:
     rest = Rest(LIMITS)
     assert rests(rest, [0, LIMITS.rest_below, 100, 0]) == [False] * 4
-    assert not rest.after(1, LIMITS.rest_below, 9.0)
-    assert rest.after(1, 1, 10.0)
-    assert not rest.after(0, 0, 11.0)
-    assert rest.after(1, 1, 12.0)  # the first after a pause goes at once, the next may wait
+    assert not rest.after(1, 0, LIMITS.rest_below, 9.0)
+    assert rest.after(1, 0, 1, 10.0)
+    assert not rest.after(0, 0, 0, 11.0)
+    assert rest.after(1, 0, 1, 12.0)  # the first after a pause goes at once, the next may wait
+
+
+def test_what_nobody_waits_for_is_as_good_as_nothing() -> None:
+    rest = Rest(LIMITS)
+    assert rest.after(100, 98, 0, 1.0)
+    assert not rest.after(100, 100 - LIMITS.rest_below, 0, 2.0)
+    assert rest.after(100, 100, LIMITS.rest_below - 1, 3.0)
 
 
 def test_a_relay_may_be_told_never_to_rest() -> None:
