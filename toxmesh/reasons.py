@@ -185,6 +185,7 @@ crypto_memory | load | a session was ended that held the most when all held too 
 identity_kind | noise | a datagram of a kind that is for no identity
 identity_dht_request | noise | a DHT request of a kind that no client sends any more
 identity_onion_data | noise | data by the onion of a kind that nobody knows
+identity_not_here | death | for an identity that this process does not have, or not any more
 identity_old_link | death | between two processes of an identity, from before one was replaced
 identity_link_gap | load | a message between two processes of an identity was lost; it is told again
 identity_session_over | death | something for a session of an identity that has just ended
