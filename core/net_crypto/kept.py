@@ -127,7 +127,8 @@ class Kept:
 
     def keep_outgoing(self, number: int, data: bytes, tag: Tag) -> bool:
         """Keeps a packet that the peer is to get; False: there is no room for it."""
-        if not self._memory.has_room(self.used):
+        memory = self._memory
+        if self.used >= memory.usual_share or memory.packets.left <= memory.reserve:
             return False
         place = self._keep(layout.OUT, number, data, tag)
         if place is None:
@@ -166,7 +167,10 @@ class Kept:
         leave behind them.
         """
         memory = self._memory
-        if self.used >= memory.share if is_next else not memory.has_room(self.used):
+        used = self.used
+        if used >= memory.share:
+            return False
+        if not is_next and (used >= memory.usual_share or memory.packets.left <= memory.reserve):
             return False
         place = self._keep(layout.IN, number, data, NO_TAG)
         if place is None:

@@ -84,8 +84,9 @@ class SessionMemory:
             begin += size_for(form, capacity)
         self._identities, self.sessions, self.packets = regions
         self.share = packets // SHARE
-        self._usual_share = self.share - self.share // 4
-        self._reserve = packets // 4
+        """The slots that one session may have."""
+        self.usual_share, self.reserve = self.share - self.share // 4, packets // 4
+        """For packets that are not next in order it may have so many, and leaves so many free."""
         self.ended: dict[int, Kept] = {}
         """By serial: those of which the layer above does not know all."""
         self._identity_at: dict[PublicKey, int] = {}
@@ -131,14 +132,15 @@ class SessionMemory:
 
     def keep_identity(self, real_key: PublicKey, dht_secret: SecretKey, port: int) -> bool:
         """Keeps where an identity is; False: there is no room for one more."""
-        place = self._identities.take()
-        if place is None:
+        before = self._identity_at.get(real_key)
+        if before is None and len(self._identity_at) == self._identities.capacity - 1:
             return False
+        place = self._identities.take()
+        assert place is not None  # there is one more than identities
         self.writings = number = self.writings + 1
         layout.IDENTITY.pack_into(
             self.memory, place, number, real_key, dht_secret.reveal(), port, number
         )
-        before = self._identity_at.get(real_key)
         self._identity_at[real_key] = place
         if before is not None:
             self._identities.give_back(before)
@@ -155,11 +157,6 @@ class SessionMemory:
             self.settled(kept.number)
 
     # Sessions
-
-    def has_room(self, used: int) -> bool:
-        """Tells whether a session with so many slots may take one more for a packet that is not
-        next in order: it leaves a fourth of its share, and of all."""
-        return used < self._usual_share and self.packets.room() > self._reserve
 
     def new(self, identity: PublicKey, real_key: PublicKey, entropy: Entropy) -> Kept | None:
         """Returns a place for a new session, or None if there is none."""

@@ -19,7 +19,7 @@ _HEAD = 2  # words
 class Region:
     """Pieces of one form. A place is the offset of a piece in the memory, in bytes."""
 
-    __slots__ = ("_begin", "_free", "_size", "_used", "capacity", "last_number", "words")
+    __slots__ = ("_begin", "_free", "_size", "_used", "capacity", "last_number", "left", "words")
 
     def __init__(
         self, name: bytes, form: struct.Struct, capacity: int, memory: mmap.mmap, begin: int
@@ -41,6 +41,8 @@ class Region:
             self.words[head + 1] = 0  # nothing yet, or of a version with another layout
             self.words[head] = known
         self._used = min(self.words[head + 1], capacity)
+        self.left = capacity - self._used
+        """How many places are free."""
         self.last_number = 0
         """The greatest at the end of any piece, when they were found."""
 
@@ -61,6 +63,7 @@ class Region:
     def take(self) -> int | None:
         """Returns a free place, or None if there is none."""
         if self._free:
+            self.left -= 1
             return self._free.pop()
         used = self._used
         if used == self.capacity:
@@ -68,6 +71,7 @@ class Region:
         place = self._begin + _HEAD * WORD + used * self._size
         self.words[place >> 3] = 0  # whatever stood there in another layout
         self._used = used + 1
+        self.left -= 1
         self.words[(self._begin >> 3) + 1] = used + 1
         return place
 
@@ -75,14 +79,11 @@ class Region:
         """Makes a place free."""
         self.words[place >> 3] = 0
         self._free.append(place)
+        self.left += 1
 
     def number(self, place: int) -> int:
         """Returns the number of a piece."""
         return self.words[place >> 3]
-
-    def room(self) -> int:
-        """Returns how many places are free."""
-        return self.capacity - self._used + len(self._free)
 
 
 def size_for(form: struct.Struct, capacity: int) -> int:

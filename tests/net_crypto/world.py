@@ -10,7 +10,7 @@ from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.endpoint import Endpoint, udp4
 from core.entropy import SeededEntropy
 from core.module import ProtocolViolation
-from core.net_crypto import HeldMemory, NetCrypto
+from core.net_crypto import HeldMemory, NetCrypto, SessionMemory
 from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.rates import RateRule
 from core.wire import WireError
@@ -129,6 +129,7 @@ class Person:
         *,
         rates: Callable[[float, int], RateRule] = Bandwidth,
         memory: HeldMemory | None = None,
+        kept: SessionMemory | None = None,
         real: KeyPair | None = None,
     ) -> None:
         self.world = world
@@ -162,6 +163,7 @@ class Person:
             world.now,
             rates=rates,
             memory=memory,
+            kept=kept,
         )
         self.crypto.listener = self
         self.timed: Timed = self.crypto
