@@ -1,11 +1,11 @@
-"""`python -m tests.fuzz codecs|modules|node --count N --seed N`: 0 if nothing was found."""
+"""`python -m tests.fuzz TARGET --count N --seed N`: 0 if nothing was found."""
 
 import argparse
 import sys
 import time
 
 from tests.bench.nodes import NodeError
-from tests.fuzz import codecs, modules, node
+from tests.fuzz import codecs, identity, modules, node
 
 
 def _codecs(args: argparse.Namespace) -> int:
@@ -39,6 +39,18 @@ def _modules(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _identity(args: argparse.Namespace) -> int:
+    failures = []
+    rounds = max(1, args.count // 20_000)
+    for number in range(rounds):
+        failures += identity.run(args.count // rounds, f"{args.seed}:{number}")[1]
+        print(f"{number + 1} of {rounds}, {len(failures)} findings", file=sys.stderr, flush=True)
+    for failure in failures:
+        print(failure)
+    print(f"identity: {args.count:,} packets, seed {args.seed}, {len(failures)} findings")
+    return 1 if failures else 0
+
+
 def _node(args: argparse.Namespace) -> int:
     verdict = node.run(
         args.count, args.seed, args.workers,
@@ -54,16 +66,17 @@ def _node(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Runs one of the three."""
+    """Runs one of the four."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=("codecs", "modules", "node"))
+    parser.add_argument("target", choices=("codecs", "modules", "identity", "node"))
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, help="of codecs; as many as cores if not given")
     parser.add_argument("--workers", default="dht=2,onion=2,relay=2", help="of node")
     args = parser.parse_args()
     try:
-        return {"codecs": _codecs, "modules": _modules, "node": _node}[args.target](args)
+        targets = {"codecs": _codecs, "modules": _modules, "identity": _identity, "node": _node}
+        return targets[args.target](args)
     except NodeError as error:
         print(f"fuzz: {error}", file=sys.stderr)
         return 2
