@@ -190,6 +190,9 @@ identity_old_link | death | between two processes of an identity, from before on
 identity_link_gap | load | a message between two processes of an identity was lost; it is told again
 identity_session_over | death | something for a session of an identity that has just ended
 identity_session_torn | bug | two processes of an identity disagreed on a session: a new one is made
+identity_lossy_full | load | a packet that may be lost came faster than the messenger takes them
+identity_not_kept | room | no room to keep where an identity is: after a kill friends search it anew
+identity_alone | operator | an identity went offline: its messenger was away for five minutes
 crypto_relay_kind | noise | what no relay should bring
 relay_ended | client | a connection that its client closed
 relay_gone | client | a connection that was reset, or that the network says is gone

@@ -20,6 +20,7 @@ from core.identity.neighbours import Neighbours
 from core.identity.options import EngineOptions
 from core.module import NodeOptions, ProtocolViolation
 from core.net_crypto import NetCrypto
+from core.net_crypto.lasting import SessionMemory
 from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
@@ -109,12 +110,13 @@ class Carrier:
         dht_keys: KeyPair | None = None,
         neighbours: Neighbours | None = None,
         drops: Counter[str] | None = None,
+        kept: SessionMemory | None = None,
     ) -> None:
         """`unix_offset` is what has to be added to `now` for Unix seconds, `dht_nodes` are those
         that were known before; without `dht_keys` new ones are made, as for every start.
         `neighbours` is what the process's identities share; without UDP none is used, so that what
         relays are asked for does not depend on what other identities know. They may share `drops`
-        as well."""
+        as well, and `kept`, in which sessions outlive the process."""
         if options.proxy is not None:
             options = replace(options, udp=False)
         if neighbours is None or not options.udp:
@@ -139,7 +141,9 @@ class Carrier:
         self.onion = OnionClient(
             keys, dht_keys, entropy, self, self, self.drops, now, unix_offset, neighbours.path_nodes
         )
-        self.crypto = NetCrypto(keys, dht_keys, shared, entropy, self, self.drops, now)
+        self.crypto = NetCrypto(
+            keys, dht_keys, shared, entropy, self, self.drops, now, kept=kept
+        )
         self.friends = FriendConnections(
             self.crypto, self.onion, self.dht, self.relays, entropy, self.drops
         )
