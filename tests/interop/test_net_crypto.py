@@ -8,15 +8,17 @@ import pytest
 from tests.interop import peers
 from tests.interop.conftest import MakeClient
 from tests.interop.driver import Client, wait_until
-from tests.net_crypto.real import ONLINE, FileIn, FileOut, RealPerson
+from tests.net_crypto.real import ONLINE, FileIn, FileOut, MortalPerson, RealPerson
 
 pytestmark = pytest.mark.interop
 VERSIONS = (peers.OLD, peers.NEW)
 
 
-def meet(make_client: MakeClient, version: str) -> tuple[RealPerson, Client]:
+def meet(
+    make_client: MakeClient, version: str, us: RealPerson | None = None
+) -> tuple[RealPerson, Client]:
     """A session between us and a client that has us as a friend already."""
-    client, us = make_client(version), RealPerson()
+    client, us = make_client(version), us or RealPerson()
     client.call("friend_accept", key=us.real.public.hex())
     us.meet(client.public_key, client.dht_id, client.port)
     assert us.pump(lambda: us.is_up, 10), us.drops
@@ -73,6 +75,65 @@ def test_custom_packets_lossless_and_lossy(make_client: MakeClient, version: str
     client.call("send_packet", friend=0, data=b"\xbf back".hex(), lossless=True)
     client.call("send_packet", friend=0, data=b"\xc8 back".hex(), lossless=False)
     assert us.pump(lambda: b"\xbf back" in us.taken and us.lossy_taken == [b"\xc8 back"], 5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_a_client_notices_nothing_when_our_process_is_killed_again_and_again(
+    make_client: MakeClient, version: str, loss: float
+) -> None:
+    """Texts both ways, each once and in order; the session stays, and so does the way it has."""
+    us = MortalPerson()
+    _, client = meet(make_client, version, us)
+    chance = random.Random(f"{version}/{loss}")
+    us.lose = lambda: chance.random() < loss
+    ours = [f"message {number}" for number in range(1000)]
+    theirs = [f"text {number}" for number in range(1000)]
+
+    def received() -> list[str]:
+        return [data[1:].decode() for data in us.taken if data[0] == 0x40]
+
+    kills = 0
+    for number in range(0, 1000, 20):
+        client.call("send", friend=0, texts=theirs[number : number + 20])
+        for text in ours[number : number + 20]:
+            us.give(b"\x40" + text.encode())
+        us.hand_down()
+        us.pump(lambda: False, chance.random() * 0.1)
+        us.die()
+        kills += 1
+    begin = time.monotonic()
+    while len(received()) < 1000 or len(client.texts[0]) < 1000 or us.delivered() < 1000:
+        us.hand_down()
+        us.pump(lambda: False, 0.1)
+        assert time.monotonic() < begin + 30, (len(received()), len(client.texts[0]), us.drops)
+    assert received() == theirs
+    assert client.texts[0] == ours
+    assert us.pump(lambda: client.receipts[0] == 1000, 10)
+    assert kills == 50
+    assert client.losses[0] == 0
+    assert us.is_up
+
+
+def test_a_file_comes_whole_while_our_process_is_killed_again_and_again(
+    make_client: MakeClient,
+) -> None:
+    us = MortalPerson()
+    _, client = meet(make_client, peers.OLD, us)
+    back = FileIn(us)
+    size = 10_000_000
+    digest = client.call("send_file", friend=0, size=size, seed=2)
+    begin = time.monotonic()
+    kills = 0
+    while not back.is_whole():
+        us.pump(back.is_whole, 0.05)
+        us.hand_down()
+        us.die()
+        kills += 1
+        assert time.monotonic() < begin + 60, (back.received, us.drops)
+    assert back.digest() == digest
+    assert client.losses[0] == 0
+    assert kills > 5
 
 
 def test_an_idle_session_stays_and_stays_direct(make_client: MakeClient) -> None:

@@ -1,6 +1,7 @@
 """Sessions over a real UDP socket: with a client of libtoxcore, without DHT or onion."""
 
 import hashlib
+import mmap
 import select
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from core.crypto import KeyPair, PublicKey, SharedKeys
 from core.endpoint import Endpoint, from_text, ip_of, port_of
 from core.entropy import SystemEntropy
-from core.net_crypto import NetCrypto
+from core.net_crypto import LastingSessions, NetCrypto, SessionMemory, Tag
 from core.net_crypto.bandwidth import Bandwidth
 from core.net_crypto.rates import RateRule
 
@@ -44,17 +45,23 @@ class RealPerson:
         self.lose: Callable[[], bool] = lambda: False
         """Whether the next datagram, either way, is lost."""
         self._alive_at = 0.0
-        self.crypto = NetCrypto(
+        self._entropy, self._rates = entropy, rates
+        self.crypto = self._begin()
+
+    def _begin(self, kept: SessionMemory | None = None) -> NetCrypto:
+        crypto = NetCrypto(
             self.real,
             self.dht,
             SharedKeys(self.dht.secret),
-            entropy,
+            self._entropy,
             self,
             self.drops,
             time.monotonic(),
-            rates=rates,
+            rates=self._rates,
+            kept=kept,
         )
-        self.crypto.listener = self
+        crypto.listener = self
+        return crypto
 
     def meet(self, real_key: bytes, dht_key: bytes, port: int) -> None:
         """Begins a session with a friend on loopback."""
@@ -148,6 +155,65 @@ class RealPerson:
 
     def direct_changed(self, real_key: PublicKey, direct: bool, now: float) -> None:
         self.directs.append(direct)
+
+
+class MortalPerson(RealPerson):
+    """One whose process is killed without a word; memory and socket outlive it.
+
+    What is above goes on, and gives again what was not taken over: each text once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: mmap.mmap | None = None
+        self.given: list[bytes] = []
+        self._upto = -1  # of the peer's packets: the last that is stored
+        self.crypto = self._begin(SessionMemory(self._map))
+
+    def _map(self, size: int) -> mmap.mmap:
+        if self._memory is None:
+            self._memory = mmap.mmap(-1, size)
+        return self._memory
+
+    def _lasting(self) -> LastingSessions:
+        assert self.crypto.lasting is not None
+        return self.crypto.lasting
+
+    def give(self, data: bytes) -> None:
+        """Is to be sent once."""
+        self.given.append(data)
+
+    def hand_down(self) -> None:
+        """Sends what was not taken over, and says what is stored."""
+        assert self.friend is not None
+        progress = self._lasting().progress(self.friend)
+        assert progress is not None, "the session is lost"
+        now = time.monotonic()
+        for seq in range(progress.taken.seq + 1, len(self.given) + 1):
+            if self.crypto.send(self.friend, self.given[seq - 1], now, Tag(seq, seq)) is None:
+                break
+        self._lasting().stored(self.friend, self._upto, now)
+
+    def die(self) -> None:
+        """Is killed, and goes on in the next process."""
+        assert self.friend is not None
+        now = time.monotonic()
+        self.crypto = self._begin(SessionMemory(self._map))
+        assert self.crypto.resume(now) == [self.friend]
+        self._lasting().stored(self.friend, self._upto, now)
+        self._lasting().hand_again(self.friend, now)
+
+    def delivered(self) -> int:
+        """Returns how many of those that were given the peer has."""
+        assert self.friend is not None
+        progress = self._lasting().progress(self.friend)
+        return 0 if progress is None else progress.acked.seq
+
+    def lossless(self, real_key: PublicKey, packets: Sequence[bytes], now: float) -> None:
+        upto = self._lasting().handed(real_key)
+        assert upto - len(packets) == self._upto, "packets are missing, or came twice"
+        self._upto = upto
+        super().lossless(real_key, packets, now)
 
 
 class FileOut:
