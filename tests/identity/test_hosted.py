@@ -196,6 +196,29 @@ def test_what_a_program_had_in_its_hands_comes_again_unless_it_was_answered(path
     run(talk())
 
 
+def test_what_was_in_a_programs_hands_is_for_whoever_takes_events_later(path: Path) -> None:
+    async def talk() -> None:
+        async with alone(path) as own:
+            put(own, b"1", b"2", b"3")
+            async with gate.open_gate(own), HostedIdentity(path) as program:
+                assert await take(program, 1) == ["1"]
+            async with gate.open_gate(own), HostedIdentity(path) as program:
+                events = program.events()
+                one = await anext(events)
+                assert isinstance(one, StoredMessage)
+                await program.send(BOB, "re 1", answers=one)
+                assert await take(program, 2) == ["2", "3"]
+            taken = []
+            async for event in own.events():
+                assert isinstance(event, StoredMessage)
+                taken.append(event.text)
+                if event.text == "3":
+                    break
+            assert taken == ["3"]
+
+    run(talk())
+
+
 def own_secret(path: Path) -> Any:
     return Identity.load(path)._profile.keys.secret
 

@@ -11,7 +11,7 @@ when it went is given again.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class _Turn:
 
     def __init__(self, own: Identity) -> None:
         self._own = own
-        self._source: AsyncIterator[Any] = own.events()
+        self._source: AsyncGenerator[Any, None] = own.events()
         self._event: Any = None
         self._holder: object = None
         self._free = asyncio.Event()
@@ -121,10 +121,16 @@ class _Turn:
             self._holder, self._given = None, False
             self._free.set()
 
-    def close(self) -> None:
-        """Nobody takes any more."""
-        if self._coming is not None:
-            self._coming.cancel()
+    async def close(self) -> None:
+        """Nobody takes any more; what is in no hands now is for whoever takes events later."""
+        coming = self._coming
+        if coming is not None:
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                self._event = await coming or self._event
+        await self._source.aclose()
+        if self._event is not None:
+            self._own._inbox.give_back(self._event)
 
 
 class IdentityGate:
@@ -181,7 +187,7 @@ class IdentityGate:
         for task in list(self._guests):
             task.cancel()
         await asyncio.gather(*self._guests, return_exceptions=True)
-        self._turn.close()
+        await self._turn.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -16,7 +16,7 @@ ToxId name one as well).
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -459,7 +459,7 @@ class Identity:
 
     # Events
 
-    async def events(self) -> AsyncIterator[AnyEvent | EventsLost]:
+    async def events(self) -> AsyncGenerator[AnyEvent | EventsLost, None]:
         """Yields what happens, until the identity is closed.
 
         A message is forgotten on disk when the next event is asked for: what a program had not

@@ -89,6 +89,17 @@ class Inbox:
         self._events.append(message)
         self._wake()
 
+    def give_back(self, event: AnyEvent) -> None:
+        """Takes back what was taken and not done with: it is the next one again."""
+        if isinstance(event, StoredMessage):
+            if self.is_answered(event.number):
+                self._answered.discard(event.number)
+                return
+        else:
+            self._plain += 1
+        self._events.appendleft(event)
+        self._wake()
+
     def answer(self, number: int) -> None:
         """Forgets a message that is done with, if what is kept together with that stands on disk:
         it is not given to anybody who takes events later."""
