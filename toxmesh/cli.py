@@ -118,6 +118,10 @@ ops = LazyGroup(
         "decode": "ops.decode_command:command",
         "replay": "ops.replay:command",
         "relay": "toxmesh.cli:relay",
+        "identities": "ops.identities:identities",
+        "friends": "ops.identities:friends",
+        "sessions": "ops.identities:sessions",
+        "session": "toxmesh.cli:session",
         "check": "ops.check:command",
         "doctor": "toxmesh.commands.doctor:command",
         "reload": "ops.reload:command",
@@ -186,6 +190,12 @@ relay = LazyGroup(
         "kick": "ops.relay:kick",
     },
     "Look at the clients of the relay, and close their connections.",
+)
+
+session = LazyGroup(
+    "session",
+    {"close": "ops.identities:close"},
+    "Act on a session of a hosted identity.",
 )
 
 ban = LazyGroup(

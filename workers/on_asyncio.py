@@ -34,10 +34,10 @@ class AsyncHost(Host):
         self._loop = asyncio.get_running_loop()
         super().__init__(channel, start, create)
         self._next: asyncio.Handle | None = None
-        self._soon = False
+        self._soon = self._in_turn = False
         self._ended = asyncio.Event()
         self._gone = False
-        self.out.on_stir = self._plan_soon
+        self.out.on_stir = self._stir
         self._loop.set_exception_handler(self._broke)
 
     async def serve(self, notes: list[Note]) -> int:
@@ -72,17 +72,24 @@ class AsyncHost(Host):
         """Takes a turn, and plans the next one."""
         self._forget_next()
         more = False
+        self._in_turn = True
         try:
             more = self._turn(0.0)
         except ChannelClosed:
             self._gone = True
         finally:  # an exception is counted by `_broke`, and the next turn comes as any other
+            self._in_turn = False
             if self._gone or self._exit is not None:
                 self._ended.set()
             elif more:
                 self._plan_soon()
             else:
                 self._next = self._loop.call_later(self._patience(), self._wake)
+
+    def _stir(self) -> None:
+        """Does nothing within a turn: it sends all that was told, and looks at all timers."""
+        if not self._in_turn:
+            self._plan_soon()
 
     def _plan_soon(self) -> None:
         """Takes a turn when the loop has done what it has in hand."""

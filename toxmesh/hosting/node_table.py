@@ -1,7 +1,7 @@
 """The copy of dht.0's table in a process of identities: the nodes that they begin with."""
 
 from core.dht.snapshot import NodeSnapshot
-from core.messages import Message, TableChange, TableFull, TableWanted
+from core.messages import Message, NodeRow, TableChange, TableFull, TableWanted
 from core.module import Context
 
 _PATIENCE_S = 1.0  # until the table is asked for again
@@ -14,6 +14,10 @@ class NodeTable:
         self._out, self._role, self._shard = context.out, role, context.shard
         self.nodes = NodeSnapshot(context.keys.public)
         self._asked = float("-inf")
+
+    def closest(self, key: bytes, most: int) -> list[NodeRow]:
+        """Returns the nodes of the table that are nearest to a key."""
+        return self.nodes.closest(key, most, to_lan=True)
 
     def handle_message(self, message: Message, now: float) -> bool:
         """Takes what dht.0 tells of its table; returns whether the message was of that kind."""

@@ -7,6 +7,7 @@ from toxmesh.requests import (
     act,
     bans,
     change,
+    identities,
     limits,
     logs,
     look,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _GROUPS = (
     *(see, look, logs, act, change, protocol, onion, relay, report, remote),
-    *(bans, services, limits),
+    *(bans, services, limits, identities),
 )
 
 
