@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from core.endpoint import Endpoint
 from core.messenger.events import MessageKind, Receipt
 from tests.identity.people import Person
 from tests.simulation import Node, World
@@ -70,6 +71,57 @@ def test_friends_come_back_by_one_node_though_all_else_that_they_know_is_gone(
         if restarted == "both":
             bob = Person(world, f"bob {again}", [lone], bob.engine.profile(world.now))
         assert world.run_until(partial(alice.is_with, bob), limit=90), again
+
+
+def rough_town(shards: int, loss: float) -> Town:
+    """Returns twelve nodes of so many shards of each role, in a bad network."""
+    world = World(
+        12,
+        latency=(0.02, 0.3),
+        loss=loss,
+        duplication=0.1,
+        reordering=0.1,
+        real_frames=True,
+        roles={"dht": shards, "onion": shards},
+    )
+    first = world.add_node()
+    nodes = [first, *(world.add_node(bootstrap=[first]) for _ in range(11))]
+    world.run_for(60)
+    return world, nodes
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1, 0.2])
+def test_strangers_become_friends_over_a_bad_network(loss: float) -> None:
+    world, nodes = rough_town(1, loss)
+    alice, bob = Person(world, "alice", nodes[:2]), Person(world, "bob", nodes[2:4])
+    assert world.run_until(lambda: alice.engine.connected and bob.engine.connected, limit=180)
+    become_friends(world, alice, bob)
+
+
+def story(shards: int) -> list[object]:
+    """Has strangers become friends, and returns what both were told, and when they sent packets of
+    which kind and size to whom: what nodes sealed for themselves comes back as it was."""
+    world, nodes = rough_town(shards, 0.05)
+    alice, bob = Person(world, "alice", nodes[:2]), Person(world, "bob", nodes[2:4])
+    sent: list[tuple[float, Endpoint, Endpoint, int, int]] = []
+    homes = {person.host.peer.endpoint for person in (alice, bob)}
+
+    def watch(source: Endpoint, destination: Endpoint, packet: bytes) -> bool:
+        if source in homes:
+            sent.append((world.now, source, destination, packet[0], len(packet)))
+        return True
+
+    world.watch = watch
+    assert world.run_until(lambda: alice.engine.connected and bob.engine.connected, limit=120)
+    become_friends(world, alice, bob)
+    return [*sent, *alice.events, *bob.events, alice.engine.drops, bob.engine.drops]
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_identities_see_no_difference_between_nodes_of_one_shard_and_of_several(
+    shards: int,
+) -> None:
+    assert story(shards) == story(1)
 
 
 def test_what_is_for_no_identity_is_counted(town: Town) -> None:
