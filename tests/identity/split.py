@@ -21,7 +21,14 @@ from core.identity.near import NearDesk, PlaceOrder, PlaceRefused
 from core.messages import Message
 from core.messenger import events
 from core.messenger.errors import MessengerError
-from core.messenger.events import ConnectionChanged, Event, IdentityConnected, MessageKind, Receipt
+from core.messenger.events import (
+    ConnectionChanged,
+    Event,
+    FileEnded,
+    IdentityConnected,
+    MessageKind,
+    Receipt,
+)
 from core.net_crypto.lasting import SessionMemory
 from core.packets.nodes import NodeInfo
 from core.relay_client import Target
@@ -398,3 +405,7 @@ class Split:
         return key in self.far.engine.messenger.friends() and (
             self.far.engine.messenger.friend(key).connection is not events.Connection.NONE
         )
+
+    def ended(self) -> list[FileEnded]:
+        """Returns which file transfers have ended."""
+        return [event for event in self.far.events if isinstance(event, FileEnded)]
