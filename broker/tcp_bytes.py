@@ -6,6 +6,7 @@ from collections import Counter
 from broker.tcp_connection import Connection
 from broker.tcp_mail import Mail
 from broker.tcp_pace import LOOK_AFTER, ONLY_ASKS, Pace
+from core.relay.frames import ROOM
 
 EVENTS = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 EVENTS_BEHIND = EVENTS | select.EPOLLOUT  # of one that has not taken all its bytes
@@ -91,7 +92,7 @@ class Bytes(Mail):
             self.counts["bytes_out"] += count
             connection.bytes_out += count
             if count == len(data):
-                if connection.full:  # of frames in its inbox, which this commit has taken
+                if connection.note != ROOM:  # full of frames in its inbox, which this has taken
                     self.check_level(connection, now)
                 return
             connection.out = bytearray(data[count:])

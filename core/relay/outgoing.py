@@ -37,13 +37,14 @@ class Outgoing:
 
     def seal(self, session: Session, plain: bytes) -> None:
         """Seals a frame for a client of this shard, whose send nonce nobody else uses."""
-        arena = self.arena
+        memory, _, _, seal_box = self.arena
         used = self.used
-        size = len(plain) + MAC_SIZE
+        text = len(plain)
+        size = text + MAC_SIZE
         end = used + 2 + size
-        arena.memory[end - len(plain) : end] = plain
-        arena.seal(used + 2, len(plain), session.send.to_bytes(24, "big"), session.shared)
-        arena.memory[used : used + 2] = _SIZES[size]
+        memory[end - text : end] = plain
+        seal_box(used + 2, text, session.send.to_bytes(24, "big"), session.shared)
+        memory[used : used + 2] = _SIZES[size]
         session.send = (session.send + 1) & NONCE_MASK
         session.sent += 1
         session.ahead += size + 2
@@ -77,16 +78,25 @@ class Outgoing:
         rows: list[Any] = []
         pieces: list[memoryview] = []
         memory = self._memory
+        first = last = 0  # pieces that stand behind one another are copied as one: many pings
         for session in self._touched:
             size = 0
-            if session.ends != NOWHERE:
+            ends = session.ends
+            if ends != NOWHERE:
+                begins = session.begins
                 if session.pieces is not None:
                     for begin, end in session.pieces:
-                        pieces.append(memory[begin:end])
+                        if begin != last:
+                            pieces.append(memory[first:last])
+                            first = begin
+                        last = end
                         size += end - begin
                     session.pieces = None
-                pieces.append(memory[session.begins : session.ends])
-                size += session.ends - session.begins
+                if begins != last:
+                    pieces.append(memory[first:last])
+                    first = begins
+                last = ends
+                size += ends - begins
                 session.ends = NOWHERE
             rows += (
                 session.serial,
@@ -102,5 +112,6 @@ class Outgoing:
                 session.sent = 0
             session.touched = False
             session.consumed = session.received = session.done = 0
+        pieces.append(memory[first:last])
         self.forget()
         return rows, b"".join(pieces)

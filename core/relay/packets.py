@@ -28,6 +28,8 @@ ONION_RESPONSE = 0x09
 FORWARD_REQUEST = 0x0A
 FORWARDING = 0x0B
 
+_NO_ID = bytes(8)
+
 Handler = Callable[["RelayShard", Session, bytes, float], int | None]
 
 
@@ -72,7 +74,7 @@ def _pong(shard: "RelayShard", session: Session, plain: bytes, now: float) -> in
     if len(plain) != 9:
         return shard.close(session, "pong_size")
     ping_id = plain[1:]
-    if ping_id == bytes(8):
+    if ping_id == _NO_ID:
         return shard.close(session, "pong_zero")
     if ping_id == session.ping_id:
         session.ping_id = None

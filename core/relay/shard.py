@@ -319,7 +319,9 @@ class RelayShard:
             if not session.confirmed:
                 session.confirmed = True
                 self.effects.append((CONFIRM, session.serial))
-            if kind != link_id:
+            if kind < FIRST_LINK:
+                other = None
+            elif kind != link_id:
                 link_id = kind
                 other, peer_id = self._find_partner(session, kind)
             if other is None or other.full or other.ahead >= most or session.dropping is not None:
