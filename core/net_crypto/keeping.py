@@ -78,11 +78,14 @@ class KeptSendStream(SendStream):
 
     def queue(self, data: bytes, tag: Tag = NO_TAG) -> int | None:
         """Gives a packet its number; None if there is no room for it."""
-        if (self.end - self.start) & U32 >= WINDOW:
+        number = self.end
+        if (number - self.start) & U32 >= WINDOW:
             return None
-        if not self._kept.keep_outgoing(self.end, data, tag):
+        if not self._kept.keep_outgoing(number, data, tag):
             return None
-        return SendStream.queue(self, data)
+        self._packets[number] = Sent(data)
+        self.end = (number + 1) & U32
+        return number
 
     def acknowledge(self, start: int, now: float) -> bool | None:
         """Takes the number the peer waits for, as any stream, and lets go of all before."""

@@ -1,6 +1,7 @@
 """The place of one session in memory that outlives this process: its row, and slots of packets."""
 
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from core.crypto import PublicKey
@@ -115,9 +116,11 @@ class Kept:
         self.used += 1
         return place
 
-    def _release(self, place: int) -> None:
-        self._memory.packets.give_back(place)
-        self.used -= 1
+    def _release(self, places: Collection[int]) -> None:
+        give_back = self._memory.packets.give_back
+        for place in places:
+            give_back(place)
+        self.used -= len(places)
 
     def data(self, place: int) -> bytes:
         """Returns what is in a slot."""
@@ -157,8 +160,7 @@ class Kept:
         if seq:
             words[row + layout.SEQ] = seq
         words[row + layout.START] = start
-        for place, _ in gone:
-            self._release(place)
+        self._release([place for place, _ in gone])
 
     def keep_incoming(self, number: int, data: bytes, is_next: bool) -> bool:
         """Keeps a packet of the peer; False: there is no room for it.
@@ -186,8 +188,8 @@ class Kept:
         if not 0 < count <= (start - first) & U32:
             return False
         self.set_word(layout.STORED, (first + count) & U32)
-        for offset in range(count):
-            self._release(self.incoming.pop((first + offset) & U32))
+        take = self.incoming.pop
+        self._release([take(number & U32) for number in range(first, first + count)])
         return True
 
     def in_order(self) -> int:
@@ -234,11 +236,10 @@ class Kept:
         self.set_word(layout.STATE, layout.ENDED)
         first = self.word(layout.STORED)
         in_order = (start - first) & U32
-        for place, _ in self.outgoing:
-            self._release(place)
+        self._release([place for place, _ in self.outgoing])
         self.outgoing.clear()
-        for number in [one for one in self.incoming if (one - first) & U32 >= in_order]:
-            self._release(self.incoming.pop(number))
+        early = [number for number in self.incoming if (number - first) & U32 >= in_order]
+        self._release([self.incoming.pop(number) for number in early])
         self._memory.ended[self.number] = self
 
     def what_ended(self) -> Ended:
@@ -252,9 +253,7 @@ class Kept:
     def forget(self) -> None:
         """Frees all that is left."""
         self._memory.sessions.give_back(self._row << 3)
-        for place, _ in self.outgoing:
-            self._release(place)
-        for place in self.incoming.values():
-            self._release(place)
+        self._release([place for place, _ in self.outgoing])
+        self._release(self.incoming.values())
         self.outgoing.clear()
         self.incoming.clear()
