@@ -8,14 +8,14 @@ import mmap
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 from core.crypto import PublicKey, SharedKeys
 from core.endpoint import Endpoint
 from core.module import ProtocolViolation
-from core.net_crypto import NetCrypto, SessionMemory, Tag
+from core.net_crypto import Ended, NetCrypto, SessionMemory, Tag
 from core.wire import WireError
 from tests.net_crypto.world import Person, World
 
@@ -225,3 +225,71 @@ class Mortal(Person):
         serial = self.lasting.serial(real_key)
         assert serial is not None
         self._outbox.append((serial, self.lasting.handed(real_key), list(packets)))
+
+
+class Messenger(Above):
+    """One that has many sessions with its friend, one after the other, and letters to deliver.
+
+    What the friend has is never given again; what it may have, only in another session.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters: list[bytes] = []
+        self.delivered = 0  # the friend has so many
+        self.twice = 0  # how many were given again, since nobody knows whether the friend has them
+        self.witnessed = 0  # so many the friend had, by word of sessions that may have died of it
+        self._given = 0  # to this session or one before
+        self._serial = b""
+        self._first = 0  # letter with seq 1
+
+    def hear_end(self, ended: Ended) -> None:
+        """A session is over."""
+        heard = self.sessions.get(ended.serial, -1)
+        new = ended.upto - heard
+        if 0 < new <= len(ended.packets):
+            self.take(ended.serial, ended.upto, ended.packets[len(ended.packets) - new :])
+        self.learn(ended.acked)
+
+    def learn(self, acked: Tag) -> None:
+        """The friend has all letters up to this one."""
+        self.delivered = max(self.delivered, acked.letter)
+
+    def next(self, serial: bytes, taken: Tag) -> Iterator[tuple[Tag, bytes]]:
+        """Yields what is to be given to the session next."""
+        if serial != self._serial:
+            assert self.delivered >= self.witnessed, "what the friend has is given again"
+            self.twice += self._given - self.delivered
+            self._serial, self._first, self._given = serial, self.delivered, self.delivered
+        begin = self._first + taken.seq
+        for position in range(begin, len(self.letters)):
+            self._given = position + 1
+            yield Tag(position - self._first + 1, position + 1), self.letters[position]
+
+
+class Restless(Mortal):
+    """One whose sessions end as well, and who begins another whenever there is none."""
+
+    def __init__(self, world: World, name: str, number: int) -> None:
+        super().__init__(world, name, number)
+        self.above: Messenger = Messenger()
+
+    def acknowledged(self, real_key: PublicKey, number: int, now: float) -> None:
+        acked = self.lasting.progress(real_key).acked
+        self.above.witnessed = max(self.above.witnessed, acked.letter)
+
+    def _pulse(self) -> None:
+        real_key, now = self.friend, self.world.now
+        assert real_key is not None
+        for ended in self.lasting.ended():
+            self.above.hear_end(ended)
+            self.lasting.settled(ended.serial)
+        serial, progress = self.lasting.serial(real_key), self.lasting.progress(real_key)
+        if progress is None:
+            return
+        self.above.learn(progress.acked)
+        for tag, data in self.above.next(serial, progress.taken):
+            if self.crypto.send(real_key, data, now, tag) is None:
+                break
+        if self.chance.random() < 0.5 and serial in self.above.sessions:
+            self.lasting.stored(real_key, self.above.sessions[serial], now)

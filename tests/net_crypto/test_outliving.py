@@ -3,7 +3,7 @@
 import pytest
 
 from core import crypto
-from tests.net_crypto.lives import Mortal
+from tests.net_crypto.lives import Mortal, Restless
 from tests.net_crypto.world import Person, World
 
 
@@ -37,11 +37,21 @@ def mortals(world: World, packets: int = 512) -> tuple[Mortal, Mortal]:
     return alice, bob
 
 
+def restless(world: World) -> tuple[Restless, Restless]:
+    """Two people who have no session yet."""
+    alice, bob = (Restless(world, name, number) for number, name in enumerate(("alice", "bob"), 1))
+    for one, other in ((alice, bob), (bob, alice)):
+        world.people.append(one)
+        world.at_endpoint[one.endpoint] = one
+        one.friend = other.real.public
+    return alice, bob
+
+
 def letters(of: Person, count: int) -> list[bytes]:
     return [b"\x40" + of.name.encode() + number.to_bytes(4, "big") for number in range(count)]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_streams_both_ways_are_exact_however_often_both_ends_are_killed(seed: int) -> None:
     world = World(seed, loss=0.1 if seed % 2 else 0.0, delay=(0.01, 0.06))
     alice, bob = mortals(world)
@@ -64,4 +74,45 @@ def test_streams_both_ways_are_exact_however_often_both_ends_are_killed(seed: in
     assert (alice.down, bob.down) == ([], [])
     for one in (alice, bob):
         assert one.killer.kills > 5
+        assert not one.drops["crypto_kept_torn"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_friend_has_is_stored_also_where_sessions_end_amid_all_that(seed: int) -> None:
+    """Killed from the first handshake on, and now and then one of them ends the session.
+
+    Each letter comes at least once and no letter that was acknowledged comes twice: for each one
+    that does there is an end of a session before which it was sent and not acknowledged.
+    """
+    world = World(seed, loss=0.05, delay=(0.01, 0.06))
+    alice, bob = restless(world)
+    count = 150
+    for one in (alice, bob):
+        one.killer.begin((1500, 5000)[seed % 2])
+        for i, data in enumerate(letters(one, count)):
+            world.at(world.now + 0.04 * i, one.above.letters.append, data)
+
+    def close(one: Restless, other: Restless) -> None:
+        one.do(one.crypto.close, other.real.public, world.now)
+
+    def meet(one: Restless, other: Restless) -> None:
+        if not len(one.crypto):
+            one.do(one.open, other)
+
+    for one, other in ((alice, bob), (bob, alice)):
+        for _ in range(4):
+            world.at(world.now + 10 * one.chance.random(), close, one, other)
+        for i in range(600):
+            world.at(world.now + 0.1 * i, meet, one, other)
+        for i in range(3000):
+            world.at(world.now + 0.02 * i, one.pulse)
+    done = world.run_until(lambda: alice.above.delivered == bob.above.delivered == count, 50)
+    assert done, (alice.above.delivered, bob.above.delivered)
+    world.run_for(1)
+    for one, other in ((alice, bob), (bob, alice)):
+        assert one.killer.kills > 5
+        stored = other.above.stored
+        assert set(stored) == set(letters(one, count))
+        assert one.above.twice >= len(stored) - count
+        assert list(dict.fromkeys(stored)) == letters(one, count)
         assert not one.drops["crypto_kept_torn"]
