@@ -5,7 +5,7 @@ net_crypto makes the session. Friends are named by their real keys.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from core.crypto import PublicKey
@@ -39,6 +39,10 @@ class FriendStatus(NamedTuple):
     session: SessionView | None
 
 
+def _nothing(real_key: PublicKey) -> None:
+    """Whoever keeps friends' relays for a successor sets something else here."""
+
+
 class FriendConnections:
     """Keeps a session with each friend, as far as the friend can be found."""
 
@@ -54,6 +58,8 @@ class FriendConnections:
         self._crypto, self._onion, self._dht, self._relays = crypto, onion, dht, relays
         self.listener: Listener
         """Whom it tells; to be set before the first friend, for the messenger needs this first."""
+        self.relay_noted: Callable[[PublicKey], None] = _nothing
+        """Is told of whom another relay was heard."""
         self._entropy = entropy
         self._drops = drops
         self._peers: dict[PublicKey, Peer] = {}
@@ -205,6 +211,13 @@ class FriendConnections:
         if view is not None and view.direct:
             self.direct_changed(real_key, True, now)
 
+    def take_up(self, real_key: PublicKey, now: float) -> None:
+        """Goes on with a session that an earlier process left: relays are to carry it at once."""
+        self.session_up(real_key, now)
+        peer = self._peers.get(real_key)
+        if peer is not None and peer.dht_key is not None:
+            self._offer_relays(peer, peer.dht_key, now)
+
     def session_down(self, real_key: PublicKey, now: float) -> None:
         """The session is over: a new one is made as long as the DHT key is good."""
         peer = self._peers.get(real_key)
@@ -329,8 +342,11 @@ class FriendConnections:
         peer.offered = True
         for endpoint in peer.addresses(now):
             self._crypto.set_endpoint(peer.key, endpoint, now)
+        self._offer_relays(peer, peer.dht_key, now)
+
+    def _offer_relays(self, peer: Peer, dht_key: PublicKey, now: float) -> None:
         for relay in peer.newest_relays():
-            self._relays.add_relay_of(peer.dht_key, relay.endpoint, relay.key, now)
+            self._relays.add_relay_of(dht_key, relay.endpoint, relay.key, now)
 
     # Changes
 
@@ -400,5 +416,6 @@ class FriendConnections:
             if known:
                 endpoint = with_port(known[-1], port_of(endpoint))
         peer.note_relay(NodeInfo(relay.key, endpoint, True))
+        self.relay_noted(peer.key)
         if peer.dht_key is not None:
             self._relays.add_relay_of(peer.dht_key, endpoint, relay.key, now)

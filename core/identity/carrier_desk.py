@@ -19,14 +19,14 @@ from core.identity.messages import FriendRow
 from core.identity.near_session import NearSession
 from core.identity.passing import Passed
 from core.identity.place import MakePlace, PlaceOrder
-from core.identity.rows import known_row, nodes_of, options_of
+from core.identity.rows import known_row, nodes_of, nodes_row, options_of
 from core.module import LocalError
 from core.net_crypto.lasting import SessionMemory
 from core.net_crypto.tags import Progress
 from core.packets.messenger import Alive, ShareRelays
 
 STUCK_S = 0.05  # ours: until packets are tried again that nothing has made room for
-FIRST_NODES_S, NODES_S = 30.0, 120.0  # ours: how often nodes are told that are to be saved
+FIRST_NODES_S, NODES_S = 10.0, 120.0  # ours: how often nodes are told that are to be saved
 _OWN_KINDS = frozenset((Alive.kind, ShareRelays.kind))  # what friend connections keep to themselves
 _U32 = 0xFFFFFFFF
 
@@ -59,6 +59,7 @@ class CarrierDesk:
         self._stuck_at: float | None = None
         self._nodes_at = now + FIRST_NODES_S
         self._nodes_told: messages.Row = ()
+        self._relays_told: dict[PublicKey, messages.Row] = {}
         self._lossy_out = self._lossy_in = 0
         keys = KeyPair.from_secret(attach.secret)
         saved = kept.identity(keys.public)
@@ -86,6 +87,7 @@ class CarrierDesk:
             raise LocalError("a carrier was made without memory that lasts")
         self._lasting = lasting
         self.carrier.friends.listener = self
+        self.carrier.friends.relay_noted = self._tell_relays
         self.carrier.listener = self
         self.carrier.crypto.listener = _InParts(self.carrier, self)
         self.carrier.keep_time_for(self)
@@ -119,16 +121,16 @@ class CarrierDesk:
             self._cut(session, ended.packets, ended.upto)
             self._queues.setdefault(ended.real_key, deque()).append(session)
         wanted = {PublicKey(row.key): row for row in friends}
-        for friend in wanted:
-            carrier.friends.add(friend, now)
+        for friend, row in wanted.items():
+            carrier.friends.add(friend, now, nodes_of(row.relays))
         for friend in resumed:
-            row = wanted.get(friend)
-            if row is None:
+            known = wanted.get(friend)
+            if known is None:
                 carrier.crypto.close(friend, now)
                 continue
-            if row.serial == lasting.serial(friend):
-                lasting.stored(friend, row.upto, now)
-            carrier.friends.session_up(friend, now)
+            if known.serial == lasting.serial(friend):
+                lasting.stored(friend, known.upto, now)
+            carrier.friends.take_up(friend, now)
             lasting.hand_again(friend, now)
         for ended in lasting.ended():
             if ended.real_key not in wanted:
@@ -156,9 +158,9 @@ class CarrierDesk:
             if friend not in rows:
                 self._forget(friend, now)
         known = set(self.carrier.friends.real_keys())
-        for friend in rows:
+        for friend, row in rows.items():
             if friend not in known:
-                self.carrier.friends.add(friend, now)
+                self.carrier.friends.add(friend, now, nodes_of(row.relays))
         for friend, queue in self._queues.items():
             self._relink(queue, rows[friend], now)
         carrier = self.carrier
@@ -167,6 +169,9 @@ class CarrierDesk:
             self._tell(friend)
             self._moved[friend] = None
         link.say(messages.Complete)
+        self._relays_told = {friend: row.relays for friend, row in rows.items()}
+        for friend in rows:
+            self._tell_relays(friend)
 
     def _relink(self, queue: deque[NearSession], row: FriendRow, now: float) -> None:
         """Forgets what the far half knows, and begins again behind that."""
@@ -216,6 +221,7 @@ class CarrierDesk:
         for session in self._queues.pop(friend, ()):
             self._lasting.settled(session.serial)
         self._stuck.pop(friend, None)
+        self._relays_told.pop(friend, None)
 
     def _session_of(self, message: Any) -> NearSession | None:
         session = self._up(PublicKey(message.friend))
@@ -366,6 +372,13 @@ class CarrierDesk:
         if session is not None:
             self._look(session)
             self._feed(session, now)
+
+    def _tell_relays(self, friend: PublicKey) -> None:
+        """Tells by which relays a friend can be reached, if that is new."""
+        relays = nodes_row(self.carrier.friends.relays_to_save(friend))
+        if self._link is not None and relays != self._relays_told.get(friend, ()):
+            self._relays_told[friend] = relays
+            self._say(messages.FriendRelays, friend, relays)
 
     # What the carrier tells (core.identity.carrier.CarrierListener)
 

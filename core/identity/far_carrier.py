@@ -30,7 +30,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 16.0
 """How long an attachment is waited for, each time twice as long (ours)."""
 REFUSED_PAUSE_S = 15.0  # ours: until somebody has given a port back
 LEAST_PAUSE_S = 0.25  # between attachments, whatever happens to them (ours)
-FRIENDS_AT_ONCE = 16  # in one message: up to 1.4 KB each
+FRIENDS_AT_ONCE = 16  # in one message: up to 3 KB each
 LOSSY_WINDOW = 64  # packets that may be lost, told and not handled; others are dropped (ours)
 LOSSY_TAKEN = 16  # after so many the other half is told
 MOST_BYTES = 64 << 20
@@ -122,7 +122,8 @@ class FarCarrier:
         self._options, self._ports, self._hosts = options, ports, hosts
         self._drops, self._memory = drops, memory
         self._nodes: dict[NodeInfo, None] = dict.fromkeys((*options.bootstrap, *profile.relays))
-        self._friends: dict[PublicKey, None] = {}
+        self._relays: dict[PublicKey, messages.Row] = {}
+        """By friend, all of them: relays by which it can be reached."""
         self._sessions: dict[PublicKey, FarSession] = {}
         self._last = {
             PublicKey(friend): _Last(serial, upto)
@@ -158,6 +159,7 @@ class FarCarrier:
             messages.OnionSent: self._take_onion_sent,
             messages.Reachable: self._take_reachable,
             messages.NodesKnown: self._take_nodes,
+            messages.FriendRelays: self._take_relays,
         }
 
     # Attaching
@@ -179,11 +181,11 @@ class FarCarrier:
             options_row(self._options),
             self._ports,
             self._hosts,
-            nodes_row(self._nodes),
+            nodes_row({**self._nodes, **dict.fromkeys(self.known.relays)}),
             nodes_row(self.known.path_nodes),
             nodes_row(self.known.dht_nodes),
         )
-        rows = [self._friend_row(friend) for friend in self._friends]
+        rows = [self._friend_row(friend) for friend in self._relays]
         for first in range(0, len(rows), FRIENDS_AT_ONCE) or (0,):
             last = first + FRIENDS_AT_ONCE >= len(rows)
             link.say(messages.FriendsTold, tuple(rows[first : first + FRIENDS_AT_ONCE]), last)
@@ -191,9 +193,10 @@ class FarCarrier:
     def _friend_row(self, friend: PublicKey) -> FriendRow:
         session = self._sessions.get(friend)
         if session is not None:
-            return FriendRow(friend, session.serial, session.upto, session.passed.row())
+            passed = session.passed.row()
+            return FriendRow(friend, session.serial, session.upto, passed, self._relays[friend])
         last = self._last.get(friend, _Last())
-        return FriendRow(friend, last.serial, last.upto, None)
+        return FriendRow(friend, last.serial, last.upto, None, self._relays[friend])
 
     def lost(self, now: float) -> None:
         """The link is over: another one is begun at once, unless the last one is too young."""
@@ -222,14 +225,14 @@ class FarCarrier:
 
     def add(self, real_key: PublicKey, now: float, relays: Sequence[NodeInfo] = ()) -> None:
         """Wants a session with a friend; its relays the carrier learns from the friend itself."""
-        if real_key not in self._friends:
-            self._friends[real_key] = None
+        if real_key not in self._relays:
+            self._relays[real_key] = ()
             self._say(messages.AddFriend, real_key)
 
     def remove(self, real_key: PublicKey, now: float) -> None:
         """Wants it no more."""
         self.settle()
-        self._friends.pop(real_key, None)
+        self._relays.pop(real_key, None)
         self._last.pop(real_key, None)
         self._left.pop(real_key, None)
         session = self._sessions.pop(real_key, None)
@@ -325,7 +328,7 @@ class FarCarrier:
     def _take_up(self, message: messages.SessionUp, now: float) -> None:
         friend = PublicKey(message.friend)
         last = self._last.get(friend, _Last())
-        if friend not in self._friends or (last.serial == message.serial and last.over):
+        if friend not in self._relays or (last.serial == message.serial and last.over):
             return  # removed meanwhile; or told once more, since our word on its end was lost
         session = self._sessions.get(friend)
         if session is not None and session.serial == message.serial:
@@ -443,7 +446,7 @@ class FarCarrier:
 
     def _take_onion_sent(self, message: messages.OnionSent, now: float) -> None:
         friend = PublicKey(message.friend)
-        if message.left and friend in self._friends:
+        if message.left and friend in self._relays:
             self._left[friend] = message.left
 
     def _take_reachable(self, message: messages.Reachable, now: float) -> None:
@@ -457,3 +460,8 @@ class FarCarrier:
     def _take_nodes(self, message: messages.NodesKnown, now: float) -> None:
         told = known_of(message.nodes)
         self.known = KnownNodes(*(new or old for new, old in zip(told, self.known, strict=True)))
+
+    def _take_relays(self, message: messages.FriendRelays, now: float) -> None:
+        friend = PublicKey(message.friend)
+        if friend in self._relays:
+            self._relays[friend] = message.relays

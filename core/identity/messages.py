@@ -23,6 +23,7 @@ class FriendRow(NamedTuple):
     serial: bytes  # of that session, 8 bytes; empty: of none
     upto: int  # the last packet of it that is safe there, -1: none
     passed: Row | None  # core.identity.passing.Passed.row(); None: it did not see that session
+    relays: Row  # by which the friend can be reached, as FriendRelays told them
 
 
 class NodesRow(NamedTuple):
@@ -336,3 +337,14 @@ class NodesKnown(NamedTuple):
     link: bytes
     number: int
     nodes: Row  # NodesRow
+
+
+@message(89)
+class FriendRelays(NamedTuple):
+    """Relays by which a friend can be reached, for a successor of the near half."""
+
+    identity: bytes
+    link: bytes
+    number: int
+    friend: bytes
+    relays: Row

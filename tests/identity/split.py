@@ -89,6 +89,7 @@ class NearProcess:
         self.drops: Counter[str] = Counter()
         self.settle: Callable[[float], None]
         self.has_place = False
+        self.dialled: list[Target] = []
         self.desk = NearDesk(
             self.tell,
             self.make_place,
@@ -144,13 +145,13 @@ class NearProcess:
         self.host.send_udp(endpoint, packet)
 
     def dial(self, line: int, target: Target) -> None:
-        raise AssertionError("there are no relays here")
+        self.dialled.append(target)  # which nobody answers
 
     def write(self, line: int, data: bytes) -> int:
         raise AssertionError("there are no relays here")
 
     def hang_up(self, line: int) -> None:
-        raise AssertionError("there are no relays here")
+        pass
 
     # Messages
 

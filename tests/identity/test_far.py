@@ -120,8 +120,8 @@ def test_an_attachment_names_all_friends_and_what_is_stored_of_them() -> None:
     assert [(part.number, len(part.friends), part.last) for part in parts] == [
         (1, 16, False), (2, 16, False), (3, 8, True),
     ]  # fmt: skip
-    assert parts[0].friends[0] == (FRIEND, SERIAL, 7, None)
-    assert parts[0].friends[1][1:] == (b"", -1, None)
+    assert parts[0].friends[0] == (FRIEND, SERIAL, 7, None, ())
+    assert parts[0].friends[1][1:] == (b"", -1, None, ())
 
 
 def test_an_attachment_without_friends_is_complete() -> None:

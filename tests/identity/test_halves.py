@@ -166,4 +166,4 @@ def test_messages_with_keys_do_not_show_them() -> None:
 def test_messages_of_identities_have_their_numbers() -> None:
     ours = {n for n, kind in MESSAGE_TYPES.items() if kind.__module__ == messages.__name__}
     assert ours <= set(IDENTITY_NUMBERS)
-    assert len(ours) == 26
+    assert len(ours) == 27

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from core.crypto import KeyPair
+from core.endpoint import from_text
 from core.entropy import SeededEntropy
 from core.identity.far_carrier import LOSSY_TAKEN, LOSSY_WINDOW
 from core.identity.messages import LossyTaken
@@ -21,6 +22,7 @@ from core.messenger.events import (
     Receipt,
 )
 from core.net_crypto.lasting import SessionMemory
+from core.packets.nodes import NodeInfo
 from tests.identity.people import Person
 from tests.identity.split import Split
 from tests.simulation import Node, World
@@ -455,3 +457,24 @@ def test_both_friends_may_be_in_two_processes_that_die(seed: int) -> None:
     assert alice.disk.texts == wanted
     assert sum(alice.deaths.values()) > 3
     assert sum(bob.deaths.values()) > 3
+
+
+def test_a_successor_looks_for_a_friend_at_its_relays(town: tuple[World, list[Node]]) -> None:
+    world, nodes = town
+    alice, bob = meet(world, nodes)
+    relay = NodeInfo(nodes[5].keys.public, from_text("192.0.2.7", 443), True)
+    alice.near.carrier.friends.friend_found(bob.key, bob.engine.dht_key, [relay], world.now)
+    alice.near.plan()
+    world.run_for(1)
+    for _ in range(2):
+        alice.replace(alice.near)
+        world.run_for(1)
+        friends = alice.near.carrier.friends
+        assert friends.relays_to_save(bob.key) == [relay]
+    assert relay.endpoint in alice.near.dialled
+    alice.replace(alice.far)
+    world.run_for(1)
+    alice.replace(alice.near)
+    world.run_for(1)
+    assert alice.near.carrier.friends.relays_to_save(bob.key) == [relay], "the messenger knew it"
+    assert Connection.NONE not in bob.connections(alice.key)
