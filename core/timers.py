@@ -10,6 +10,8 @@ Name = TypeVar("Name", bound=Hashable)
 class Timers(Generic[Name]):
     """Named one-shot timers; setting one again moves it."""
 
+    __slots__ = ("_heap", "_order", "_when")
+
     def __init__(self) -> None:
         self._when: dict[Name, float] = {}
         self._heap: list[tuple[float, int, Name]] = []
@@ -20,7 +22,7 @@ class Timers(Generic[Name]):
         self._when[name] = when
         self._order += 1
         heapq.heappush(self._heap, (when, self._order, name))
-        if len(self._heap) > 64 + 2 * len(self._when):  # moved timers leave dead rows behind
+        if len(self._heap) > 16 + 2 * len(self._when):  # moved timers leave dead rows behind
             self._heap = [row for row in self._heap if self._when.get(row[2]) == row[0]]
             heapq.heapify(self._heap)
 

@@ -23,8 +23,8 @@ class Proposals:
     __slots__ = ("_left", "_old", "_period_end", "_turn", "_young", "closed_until")
 
     def __init__(self) -> None:
-        self._young: set[bytes] = set()  # at most 32 keys in 2 s for 5 s: 96
-        self._old: set[bytes] = set()
+        self._young: dict[bytes, None] = {}  # at most 32 keys in 2 s for 5 s: 96
+        self._old: dict[bytes, None] = {}
         self._turn = float("-inf")
         self._period_end = float("-inf")
         self._left = 0
@@ -34,8 +34,8 @@ class Proposals:
     def admit(self, key: bytes, now: float) -> bool:
         """Tells whether this node may be proposed now, and remembers that it was."""
         if now >= self._turn:
-            self._old = self._young if now < self._turn + REPEAT_S else set()
-            self._young = set()
+            self._old = self._young if now < self._turn + REPEAT_S else {}
+            self._young = {}
             self._turn = now + REPEAT_S
         if key in self._young or key in self._old:
             return False
@@ -47,7 +47,7 @@ class Proposals:
         self._left -= 1
         if self._left == 0:
             self.closed_until = min(self._period_end, self._turn)
-        self._young.add(key)
+        self._young[key] = None
         return True
 
 

@@ -232,6 +232,7 @@ class FriendConnections:
         changed, peer.direct = peer.direct != direct, direct
         if peer.dht_key is not None:
             self._relays.set_sleeping(peer.dht_key, direct, now)
+        self._search(peer, now)
         view = self._crypto.status(real_key) if direct else None
         if view is not None and view.endpoint is not None:
             peer.note_address(view.endpoint, True, now)
@@ -365,10 +366,22 @@ class FriendConnections:
         peer.state = State.CONNECTING
         peer.offered = False
         peer.next_try = now
-        peer.searched = self._dht.search(dht_key, now)
+        self._search(peer, now)
         self._relays.add_peer(dht_key, now)
         self._onion.set_dht_key(peer.key, dht_key, now)
         self._plan(peer)
+
+    def _search(self, peer: Peer, now: float) -> None:
+        """Has the DHT look for the friend as long as UDP does not carry a session with it. (The
+        reference goes on with that: eight more nodes for each friend to be asked each minute.)"""
+        dht_key, wanted = peer.dht_key, not peer.direct
+        if dht_key is None or peer.searched == wanted:
+            return
+        if wanted:
+            peer.searched = self._dht.search(dht_key, now)
+        else:
+            peer.searched = False
+            self._dht.stop_search(dht_key)
 
     def _let_go(self, peer: Peer, now: float) -> None:
         """Ends what is done for the peer's DHT key."""
@@ -392,6 +405,7 @@ class FriendConnections:
         self._onion.set_online(peer.key, False, now)
         if peer.dht_key is not None:
             self._relays.set_sleeping(peer.dht_key, False, now)
+        self._search(peer, now)
         self.listener.friend_offline(peer.key, now)
 
     # Relays

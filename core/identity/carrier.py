@@ -27,9 +27,9 @@ from core.packets.nodes import NodeInfo
 from core.relay_client import Dialer, RelayPool
 from core.wire import WireError
 
-MOST_KEYS = 96
-"""Combined keys with nodes that are kept: 20 KB. Some 50 are nodes of the DHT, and each path of
-others that leads over us has another one; what is computed anew costs 31 us."""
+MOST_KEYS = 32
+"""Combined keys with nodes that are kept: 6 KB. A dozen are nodes of the DHT, the others of who
+announces itself here or has a path over us; what is computed anew costs 31 us."""
 MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
 MOST_GROUPS = 64  # ours
 MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
@@ -155,8 +155,9 @@ class Carrier:
         """What this identity does for others as a node of the DHT, as every client does."""
         if options.udp and options.serves:
             self.serving = OnionModule(
-                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table
-            )
+                self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table,
+                neighbours.announce_rows,
+            )  # fmt: skip
             self.dht.add_module("onion", self.serving)
             self._parts.append(self.serving)
         self.relays.keep_for_onion(not options.udp, now)
@@ -380,6 +381,8 @@ class Carrier:
     def leave(self) -> None:
         """Is at work no more: the other identities of the process do without it."""
         self.dht.leave()
+        if self.serving is not None:
+            self.serving.leave()
 
     # To disk
 

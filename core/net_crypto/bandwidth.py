@@ -10,7 +10,6 @@ as much as it takes in between may be on its way on top of the path's own produc
 """
 
 import math
-from collections import deque
 
 from core.net_crypto.rates import Feedback, Sent
 
@@ -84,14 +83,15 @@ class Bandwidth:
         self._unsure = 0.0  # delivered perhaps, but not heard of
         self._paced = START_WINDOW / FIRST_RTT_S / HIGH_GAIN
         self._window = START_WINDOW
-        self._losses: deque[float] = deque(maxlen=LOSS_SAMPLES)
+        # Lists, not deques: these have 64 places at once, and sessions are many.
+        self._losses: list[float] = []
         self._sample_lost = self._sample_size = 0
         self._rate = 0.0  # 0: not known yet
-        self._rates: deque[tuple[int, float]] = deque()  # falling maxima by round
+        self._rates: list[tuple[int, float]] = []  # falling maxima by round
         self._round = 0
         self._next_round = 0
         self._min_rtt = FIRST_RTT_S
-        self._recent_rtts: deque[float] = deque(maxlen=RECENT_RTTS)
+        self._recent_rtts: list[float] = []
         self._min_rtt_at = float("-inf")
         self._period = 0.0
         self._full = False
@@ -178,6 +178,7 @@ class Bandwidth:
             return
         if rtt_s is not None:
             self._recent_rtts.append(rtt_s)
+            del self._recent_rtts[:-RECENT_RTTS]
         if not feedback.exact:
             # What came behind the last gap we hear of later: taken for a delivery of that moment,
             # it would make the rate seem greater than it is.
@@ -221,6 +222,7 @@ class Bandwidth:
             if share > usual + max(EXCESS_LOSS, chance):
                 self._give_way()
         self._losses.append(share)
+        del self._losses[:-LOSS_SAMPLES]
 
     def _give_way(self) -> None:
         """A queue runs over: what once was the greatest rate is not there any more."""
@@ -237,7 +239,7 @@ class Bandwidth:
             rates.pop()
         rates.append((self._round, sample))
         while rates[0][0] <= self._round - RATE_ROUNDS:
-            rates.popleft()
+            del rates[0]
         self._rate = rates[0][1]
 
     def _look_whether_full(self) -> None:

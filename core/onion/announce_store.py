@@ -68,7 +68,7 @@ class AnnounceStore:
         self, own_key: bytes, capacity: int = DEFAULT_CAPACITY, rows: Rows | None = None
     ) -> None:
         """`rows` may have entries of a predecessor: `restore` takes them up, before anything is
-        stored."""
+        stored. Or they are those of several stores, and may be too few for all of them."""
         self._own = int.from_bytes(own_key, "big")
         self._capacity = capacity
         self._rows = Rows(FORM, capacity) if rows is None else rows
@@ -120,8 +120,9 @@ class AnnounceStore:
         elif self.closed:
             return Kept.REFUSED
         else:
-            if len(places) >= self._capacity and not self.expire(now, 1):
-                farthest = self._by_distance.greatest()
+            full = len(places) >= self._capacity or not self._rows.has_room()
+            if full and not self.expire(now, 1):
+                farthest = self._by_distance.greatest() if places else -1
                 if distance > farthest:
                     return Kept.REFUSED
                 self._forget(farthest)
@@ -144,6 +145,11 @@ class AnnounceStore:
             number,
         )
         return kept
+
+    def clear(self) -> None:
+        """Forgets all, and gives the rows back to those with whom they are shared."""
+        for distance in list(self._places):
+            self._forget(distance)
 
     def expire(self, now: float, limit: int) -> int:
         """Forgets up to `limit` entries whose life is over; returns how many these were."""

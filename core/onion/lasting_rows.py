@@ -107,6 +107,10 @@ class Rows:
         found.sort()
         return found, bad
 
+    def has_room(self) -> bool:
+        """Tells whether there is a place for another entry: several stores may share the rows."""
+        return bool(self._free) or self._used < self.capacity
+
     def take(self) -> int:
         """Returns a place for a new entry. The caller has no more of them than the capacity."""
         if self._free:

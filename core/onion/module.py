@@ -53,14 +53,16 @@ class OnionModule:
         group_capacity: int = GROUP_CAPACITY,
         data_capacity: int = DATA_CAPACITY,
         nodes: NodeSnapshot | None = None,
+        announce_rows: Rows | None = None,
     ) -> None:
-        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0."""
+        """`nodes` is a table that somebody else keeps; None: it comes by messages of dht.0. So many
+        `announce_rows` there are for all identities of a process."""
         self._sweep_s = LIGHT_SWEEP_S if context.light else SWEEP_INTERVAL_S
         self.context = context
         self.out = context.out
         own = context.keys.public
         lasting = context.lasting
-        rows: tuple[Rows | None, ...] = (None, None, None)
+        rows: tuple[Rows | None, ...] = (announce_rows, None, None)
         if lasting is not None:
             chats = max(group_capacity, group_store.MOST)
             rows = divide(
@@ -254,6 +256,10 @@ class OnionModule:
         if self._next_sweep is None:
             return 0.0
         return min(self._next_sweep, self.announces.own_filter.next_timer())
+
+    def leave(self) -> None:
+        """Forgets what it keeps in memory that is not its own."""
+        self.announces.entries.clear()
 
     def ask(self, what: str, args: dict[str, Any], now: float) -> dict[str, Any]:
         """Answers an operator's question about this shard. Raises CannotAnswer."""

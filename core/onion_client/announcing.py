@@ -80,6 +80,7 @@ class OwnAnnounce(Lookup):
             self._announce(min(told, key=lambda node: node.pinged), asker, now)
         if len(live) >= TARGETS:
             self.filled = now
+            self.remembered.tidy(now)
         elif self.populate_due(len(live), not connected) <= now:
             longest = LONGEST_ROUND_S if connected else LONGEST_ROUND_OFFLINE_S
             asker.populate(self, ROUND_SIZE, longest, now)

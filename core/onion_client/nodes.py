@@ -178,3 +178,11 @@ class Remembered:
         self._asked.append((key, now))
         del self._asked[:-REMEMBERED]
         return True
+
+    def forget(self) -> None:
+        """Remembers none."""
+        self._asked.clear()
+
+    def tidy(self, now: float) -> None:
+        """Lets go of those that may be asked again."""
+        self._asked = [row for row in self._asked if row[1] + MIN_PING_S > now]

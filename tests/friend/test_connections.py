@@ -511,11 +511,13 @@ def test_an_address_that_the_session_used_is_preferred_to_the_word_of_the_dht() 
     world.connections.direct_changed(FRIEND, True, world.now)
     world.connections.address_found(DHT_KEY, PLACE2, world.now)
     world.connections.address_found(DHT_KEY, PLACE6, world.now)
-    assert world.take_said() == [("set_sleeping", True)]
+    assert world.take_said() == [("set_sleeping", True), ("stop_search", DHT_KEY)]
     world.session = None
     world.connections.session_down(FRIEND, world.now)
     world.wait(0)
-    told = [row[1] for row in world.take_said() if row[0] == "set_endpoint"]
+    said = world.take_said()
+    assert ("search", DHT_KEY) in said
+    told = [row[1] for row in said if row[0] == "set_endpoint"]
     assert told == [PLACE6, PLACE]
     world.wait(100)
     world.connections.address_found(DHT_KEY, PLACE6, world.now)
@@ -529,7 +531,13 @@ def test_relays_sleep_while_udp_works() -> None:
     world.connections.direct_changed(FRIEND, True, world.now)
     world.connections.direct_changed(FRIEND, True, world.now)
     world.connections.direct_changed(FRIEND, False, world.now)
-    assert world.take_said() == [("set_sleeping", True)] * 2 + [("set_sleeping", False)]
+    assert world.take_said() == [
+        ("set_sleeping", True),
+        ("stop_search", DHT_KEY),  # nor is the DHT to look for what is found
+        ("set_sleeping", True),
+        ("set_sleeping", False),
+        ("search", DHT_KEY),
+    ]
     assert world.events[1:] == [("direct", True), ("direct", False)]
 
 

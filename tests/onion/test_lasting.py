@@ -164,3 +164,21 @@ def test_entries_that_others_pushed_out_are_not_found_again() -> None:
     put(store, 1, 100.0)
     assert len(store) == CAPACITY
     assert stored(begin(where, 101.0), 101.0) == [1, *range(100, 100 + CAPACITY - 1)]
+
+
+def test_stores_that_share_their_rows_take_from_each_other_what_is_free_and_no_more() -> None:
+    rows = Rows(FORM, 6)
+    one, two = (AnnounceStore(own, CAPACITY, rows) for own in (OWN, b"\xff" * 32))
+    for number in range(5):
+        assert put(one, number, 0.0) is Kept.NEW
+    assert put(two, 100, 0.0) is Kept.NEW
+    assert put(two, 101, 1.0) is Kept.NEW  # in place of its own one, which is farther
+    assert two.get(key(100), 1.0) is None
+    assert put(one, 200, 1.0) is Kept.REFUSED
+    assert [one.get(key(number), 1.0) is not None for number in range(5)] == [True] * 5
+    one.clear()
+    assert put(two, 102, 2.0) is Kept.NEW
+    assert len(two) == 2
+    two.clear()
+    empty = AnnounceStore(OWN, CAPACITY, Rows(FORM, 0))
+    assert put(empty, 1, 0.0) is Kept.REFUSED
