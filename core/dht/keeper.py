@@ -14,7 +14,14 @@ from core.dht.distance import BUCKET_SIZE
 from core.dht.host_table import HostTable
 from core.dht.joining import Joining
 from core.dht.lan import KIND_LAN_DISCOVERY, LAN_INTERVAL_S, LanBeacon
-from core.dht.lists import BAD_NODE_S, FAR_SIZE, PING_INTERVAL_S, Client, CloseList
+from core.dht.lists import (
+    BAD_NODE_S,
+    FAR_SIZE,
+    PING_INTERVAL_S,
+    Client,
+    CloseList,
+    note_report,
+)
 from core.dht.lookups import Lookups
 from core.dht.pending import ID_SIZE
 from core.dht.publish import PUBLISH_S, ROLES, Publisher, preferred, row_of
@@ -113,27 +120,6 @@ class TableKeeper:
         """When the last packet came or the last timer ran."""
         self._timers: Timers[Timer] = Timers()
         self._timers.set(Timer.START, 0.0)
-        self._handlers: dict[int, Callable[[bytes, Endpoint, float], None]] = {
-            KIND_PING_RESPONSE: self._handle_ping_response,
-            KIND_NODES_RESPONSE: self._handle_nodes_response,
-            KIND_DATA_SEARCH_RESPONSE: self._handle_search_response,
-            KIND_DHT_REQUEST: self.requests.handle,
-            KIND_LAN_DISCOVERY: self._handle_lan_discovery,
-        }
-        self.kinds = tuple(self._handlers)
-        """The kinds of datagrams that handle_packet takes."""
-        self._steps: dict[Timer, Callable[[float], None]] = {
-            Timer.START: self._start,
-            Timer.COPY: self._ask_for_copies,
-            Timer.JOIN: self._join,
-            Timer.LISTS: self._check_lists,
-            Timer.ASK: self._ask_named,
-            Timer.CANDIDATES: self._candidates.ping,
-            Timer.PUBLISH: self._publish,
-            Timer.LAN: self._send_beacon,
-            Timer.PUNCH: self._punch,
-            Timer.LOOKUP: self._look_up,
-        }
 
     def widen(self) -> None:
         """Keeps nodes from everywhere, as a node must that cannot borrow them of its host."""
@@ -149,8 +135,8 @@ class TableKeeper:
     # What comes in
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
-        """Takes a datagram of one of `kinds`: 01, 04, 20, 21 or 94."""
-        self._handlers[packet[0]](packet, source, now)
+        """Takes a datagram of one of KINDS: 01, 04, 20, 21 or 94."""
+        _HANDLERS[packet[0]](self, packet, source, now)
         self.now = now
         self._plan_publishing(now)
 
@@ -171,7 +157,7 @@ class TableKeeper:
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
         for timer in self._timers.expired(now):
-            self._steps[timer](now)
+            _STEPS[timer](self, now)
         self.now = now
         self._plan_publishing(now)
 
@@ -331,11 +317,11 @@ class TableKeeper:
             self._out.drops[reason] += 1
             return
         if key == self._own_key:
-            self._report(self.close.by_key.get(by), endpoint, True, now)
+            note_report(self.close.by_key.get(by), endpoint, True, now)
             return
         searched = self.searches.get(key)
         if searched is not None:
-            self._report(searched.find(by), endpoint, False, now)
+            note_report(searched.find(by), endpoint, False, now)
         kept = False
         close = self.close
         if not close.is_fresh(key, endpoint, now) and (
@@ -347,16 +333,6 @@ class TableKeeper:
                 kept = search.to_ask.offer(key, endpoint, now) or kept
         if kept:
             self._timers.bring_forward(Timer.ASK, now + ASK_S)
-
-    @staticmethod
-    def _report(client: Client | None, endpoint: Endpoint, own: bool, now: float) -> None:
-        if client is None:
-            return
-        association = client.association(endpoint) or next(client.associations(), None)
-        if association is not None:
-            association.reported = endpoint
-            association.reported_at = now
-            association.reported_self = own
 
     # Upkeep
 
@@ -516,3 +492,27 @@ class TableKeeper:
         for node in self._joining.unused():
             nodes[node] = None
         return tuple(nodes)[:MAX_SAVED]
+
+
+# Of the class, not of each table: an identity has one, and a process thousands of these.
+_HANDLERS: dict[int, Callable[[TableKeeper, bytes, Endpoint, float], None]] = {
+    KIND_PING_RESPONSE: TableKeeper._handle_ping_response,
+    KIND_NODES_RESPONSE: TableKeeper._handle_nodes_response,
+    KIND_DATA_SEARCH_RESPONSE: TableKeeper._handle_search_response,
+    KIND_DHT_REQUEST: lambda own, packet, source, now: own.requests.handle(packet, source, now),
+    KIND_LAN_DISCOVERY: TableKeeper._handle_lan_discovery,
+}
+KINDS = tuple(_HANDLERS)
+"""The kinds of datagrams that TableKeeper.handle_packet takes."""
+_STEPS: dict[Timer, Callable[[TableKeeper, float], None]] = {
+    Timer.START: TableKeeper._start,
+    Timer.COPY: TableKeeper._ask_for_copies,
+    Timer.JOIN: TableKeeper._join,
+    Timer.LISTS: TableKeeper._check_lists,
+    Timer.ASK: TableKeeper._ask_named,
+    Timer.CANDIDATES: lambda own, now: own._candidates.ping(now),
+    Timer.PUBLISH: TableKeeper._publish,
+    Timer.LAN: TableKeeper._send_beacon,
+    Timer.PUNCH: TableKeeper._punch,
+    Timer.LOOKUP: TableKeeper._look_up,
+}

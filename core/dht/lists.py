@@ -133,6 +133,17 @@ def same_prefix(clients: list[Client], prefix: bytes, now: float) -> int:
     return count
 
 
+def note_report(client: Client | None, endpoint: Endpoint, own: bool, now: float) -> None:
+    """Notes where a node says that the searched key is, or that we are (`own`)."""
+    if client is None:
+        return
+    association = client.association(endpoint) or next(client.associations(), None)
+    if association is not None:
+        association.reported = endpoint
+        association.reported_at = now
+        association.reported_self = own
+
+
 _EMPTY: list[Client] = []
 """What stands for every bucket without nodes, of every list: never changed."""
 

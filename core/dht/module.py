@@ -8,7 +8,7 @@ from core.asking import NOT_FOUND, CannotAnswer
 from core.dht.answers import KIND_NODES_REQUEST, KIND_PING_REQUEST, Answers
 from core.dht.asked import DhtView
 from core.dht.host_table import HostTable
-from core.dht.keeper import TableKeeper
+from core.dht.keeper import KINDS, TableKeeper
 from core.dht.searches import SearchListener
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint
@@ -47,7 +47,7 @@ class DhtModule:
             KIND_NODES_REQUEST: self.answers.handle_nodes,
         }
         if self.keeper is not None:
-            for kind in self.keeper.kinds:
+            for kind in KINDS:
                 self._all_handlers[kind] = self.keeper.handle_packet
         self._switch()
 

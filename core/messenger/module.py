@@ -81,17 +81,6 @@ class Messenger:
             RequestPaths(connections, onion),
             drops,
         )
-        self._handlers: dict[int, Callable[[Friend, bytes, float], None]] = {
-            Offline.kind: self._take_offline,
-            Name.kind: self._take_name,
-            StatusMessage.kind: self._take_status_message,
-            Status.kind: self._take_status,
-            Typing.kind: self._take_typing,
-            Message.kind: self._take_text,
-            Action.kind: self._take_text,
-            FileRequest.kind: lambda one, data, at: self._files.handle_request(one.key, data, at),
-            FileControl.kind: lambda one, data, at: self._files.handle_control(one.key, data, at),
-        }
         for saved in profile.friends:
             self._add(saved, now)
 
@@ -376,10 +365,10 @@ class Messenger:
         kind = data[0]
         friend = self._friends.get(real_key)
         if friend is not None and friend.online:
-            handler = self._handlers.get(kind)
+            handler = _HANDLERS.get(kind)
             if handler is not None:
                 try:
-                    handler(friend, data, now)
+                    handler(self, friend, data, now)
                 except WireError:
                     self._drops["messenger_size"] += 1
                 return
@@ -517,3 +506,17 @@ class Messenger:
             if friend is not None:
                 self._presence.tell(friend, Unsent(0), now)
         self._files.handle_timer(now)
+
+
+# Of the class, not of each messenger: a process may have thousands.
+_HANDLERS: dict[int, Callable[[Messenger, Friend, bytes, float], None]] = {
+    Offline.kind: Messenger._take_offline,
+    Name.kind: Messenger._take_name,
+    StatusMessage.kind: Messenger._take_status_message,
+    Status.kind: Messenger._take_status,
+    Typing.kind: Messenger._take_typing,
+    Message.kind: Messenger._take_text,
+    Action.kind: Messenger._take_text,
+    FileRequest.kind: lambda own, one, data, at: own._files.handle_request(one.key, data, at),
+    FileControl.kind: lambda own, one, data, at: own._files.handle_control(one.key, data, at),
+}

@@ -1,6 +1,7 @@
 """The onion module of one shard: gives each packet and message to the part that knows it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from core import services
@@ -90,37 +91,32 @@ class OnionModule:
         self._restored = {"announces": 0, "group_chats": 0, "data_entries": 0}
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
-        self._all_handlers: dict[int, Handler] = {
-            0x80: self.hops.handle_request_0,
-            0x81: self.hops.handle_request_1,
-            0x82: self.hops.handle_request_2,
-            0x83: self.announces.handle_announce_request,
-            0x85: self.announces.handle_data_request,
-            0x87: self.announces.handle_group_announce_request,
-            0x8C: self.hops.handle_response_3,
-            0x8D: self.hops.handle_response_2,
-            0x8E: self.hops.handle_response_1,
-            0x90: self.forwarding.handle_forward_request,
-            0x91: self.forwarding.handle_forwarding,
-            0x92: self.forwarding.handle_forward_reply,
-            0x93: self.data.handle_request,
-            0x95: self.data.handle_request,
-            0x97: self.data.handle_request,
-        }
         self._switch()
 
     @property
     def handlers(self) -> list[Handler | None]:
         """By the first byte: what takes the datagram. None: no kind of this module."""
-        return [self._handlers.get(kind) for kind in range(256)]
+        return [self._handler_of(kind) for kind in range(256)]
 
     def _switch(self) -> None:
         """Follows which services are off, and whether new keys are stored."""
         off = self.context.options.services_off
         self.announces.entries.closed = self.context.options.draining
         self.data.store.closed = self.context.options.draining
-        self._handlers = services.switch(self._all_handlers, off, self.out.drops)
+        self._refused: dict[int, Handler] = {
+            kind: services.refusing(service, self.out.drops)
+            for service in off
+            for kind in services.KINDS.get(service, ())
+            if kind in _SERVED
+        }
         self.forwarding.takes_data = services.DATA not in off
+
+    def _handler_of(self, kind: int) -> Handler | None:
+        refused = self._refused.get(kind)
+        if refused is not None:
+            return refused
+        find = _SERVED.get(kind)
+        return None if find is None else find(self)
 
     def handle_options(self, now: float) -> None:
         """Follows settings that were changed while this shard runs: `context.options`."""
@@ -143,7 +139,7 @@ class OnionModule:
         """
         if not packet:
             raise WireError("onion", "no bytes")
-        handler = self._handlers.get(packet[0])
+        handler = self._handler_of(packet[0])
         if handler is None:
             raise ProtocolViolation("onion_kind")
         handler(packet, source, now)
@@ -279,3 +275,23 @@ class OnionModule:
             **self.announces.own_filter.snapshot(),
             **self.announces.others.snapshot(),
         }
+
+
+# Of the class, not of each module: an identity has one, and a process thousands of these.
+_SERVED: dict[int, Callable[[OnionModule], Handler]] = {
+    0x80: attrgetter("hops.handle_request_0"),
+    0x81: attrgetter("hops.handle_request_1"),
+    0x82: attrgetter("hops.handle_request_2"),
+    0x83: attrgetter("announces.handle_announce_request"),
+    0x85: attrgetter("announces.handle_data_request"),
+    0x87: attrgetter("announces.handle_group_announce_request"),
+    0x8C: attrgetter("hops.handle_response_3"),
+    0x8D: attrgetter("hops.handle_response_2"),
+    0x8E: attrgetter("hops.handle_response_1"),
+    0x90: attrgetter("forwarding.handle_forward_request"),
+    0x91: attrgetter("forwarding.handle_forwarding"),
+    0x92: attrgetter("forwarding.handle_forward_reply"),
+    0x93: attrgetter("data.handle_request"),
+    0x95: attrgetter("data.handle_request"),
+    0x97: attrgetter("data.handle_request"),
+}

@@ -48,14 +48,14 @@ class Shard:
         assert keeper is not None
         if kind == 0x01:
             keeper.asker.ping(SOURCE, self.peer.public, NOW)
-            (request_id,) = keeper.asker.pings._waiting
+            (request_id,) = keeper.asker.pings._waiting or ()
             return self.packet(kind, b"\x01" + request_id)
         if kind == 0x04:
             keeper.asker.ask(SOURCE, self.peer.public, self.keys.public, NOW)
-            (request_id,) = keeper.asker.requests._waiting
+            (request_id,) = keeper.asker.requests._waiting or ()
             return self.packet(kind, b"\x00" + request_id)
         keeper.asker.probe(SOURCE, self.peer.public, NOW)
-        (request_id,) = keeper.asker.probes._waiting
+        (request_id,) = keeper.asker.probes._waiting or ()
         return self.packet(kind, bytes(32) + request_id)
 
 
