@@ -7,6 +7,15 @@ from typing import Generic, TypeVar
 Name = TypeVar("Name", bound=Hashable)
 
 
+def earliest(*whens: float | None) -> float | None:
+    """Returns the first of some times; None stands for never."""
+    first: float | None = None
+    for when in whens:
+        if when is not None and (first is None or when < first):
+            first = when
+    return first
+
+
 class Timers(Generic[Name]):
     """Named one-shot timers; setting one again moves it."""
 
@@ -49,8 +58,14 @@ class Timers(Generic[Name]):
 
     def next(self) -> float | None:
         """Returns the time of the earliest timer, or None."""
+        heap = self._heap
+        if not heap:
+            return None
+        when, _, name = heap[0]
+        if self._when.get(name) == when:
+            return when
         self._drop_dead()
-        return self._heap[0][0] if self._heap else None
+        return heap[0][0] if heap else None
 
     def take_due(self, name: Name, now: float) -> bool:
         """Tells whether `name` is due, and if so forgets it."""
@@ -63,6 +78,8 @@ class Timers(Generic[Name]):
     def expired(self, now: float) -> list[Name]:
         """Removes and returns all timers that are due, earliest first."""
         due: list[Name] = []
+        if not self._heap or self._heap[0][0] > now:
+            return due
         self._drop_dead()
         while self._heap and self._heap[0][0] <= now:
             name = heapq.heappop(self._heap)[2]

@@ -25,6 +25,7 @@ from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from core.relay_client import Dialer, RelayPool
+from core.timers import earliest
 from core.wire import WireError
 
 MOST_KEYS = 32
@@ -251,8 +252,7 @@ class Carrier:
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
-        due = [when for part in self._parts if (when := part.next_timer()) is not None]
-        return min(due, default=None)
+        return earliest(*[part.next_timer() for part in self._parts])
 
     # How packets leave (core.net_crypto.Ways, core.onion_client.OnionWays, core.dht.light)
 

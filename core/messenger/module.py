@@ -43,6 +43,7 @@ from core.packets.messenger import (
     Typing,
 )
 from core.savedata.profile import FriendState, Profile, SavedFriend, UserStatus
+from core.timers import earliest
 from core.tox_id import ToxId, is_key
 from core.wire import WireError
 
@@ -491,9 +492,8 @@ class Messenger:
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""
-        parts = (self._presence, self._requests, self._files)
-        due = [when for part in parts if (when := part.next_timer()) is not None]
-        return min(due, default=None)
+        files = self._files.next_timer()
+        return earliest(self._presence.next_timer(), self._requests.next_timer(), files)
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""

@@ -7,6 +7,7 @@ from core.net_crypto.sending import NEVER, U32, WINDOW
 
 REQUEST_S = 0.05  # c-toxcore net_crypto.c: PACKET_COUNTER_AVERAGE_INTERVAL, its shortest pause
 ACK_S = 0.01  # waits so long for more that it can tell of
+QUIET_S = 1.0  # but not after a pause like this, when one packet comes alone: no timer for it
 MAX_REQUEST_S = 1.0  # c-toxcore net_crypto.h: CRYPTO_SEND_PACKET_INTERVAL
 
 Deliver = Callable[[bytes], None]
@@ -87,8 +88,9 @@ class ReceiveStream:
     def _plan(self, now: float) -> None:
         """Lets the peer be told soon."""
         self._quiet = 0
-        if self.request_at > now + ACK_S:
-            self.request_at = min(self.request_at, max(now + ACK_S, self._asked_at + REQUEST_S))
+        wait = ACK_S if now < self._asked_at + QUIET_S else 0.0
+        if self.request_at > now + wait:
+            self.request_at = min(self.request_at, max(now + wait, self._asked_at + REQUEST_S))
 
     def told_in_passing(self) -> None:
         """Our header went with some other packet: if nothing is missing, that was enough."""

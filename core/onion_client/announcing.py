@@ -48,11 +48,13 @@ class OwnAnnounce(Lookup):
         when = self.populate_due(len(live), not connected)
         for node in live:
             if node.unanswered >= MAX_PINGS:
-                when = min(when, node.pinged + NODE_TIMEOUT_S)
+                due = node.pinged + NODE_TIMEOUT_S
             else:
-                when = min(when, self._node_due(node, now))
-                if node.pinged > NEVER:
-                    when = min(when, self._last + ANNOUNCED_S)
+                due = self._node_due(node, now)
+                if node.pinged > NEVER and self._last + ANNOUNCED_S < due:
+                    due = self._last + ANNOUNCED_S
+            if due < when:
+                when = due
         return when
 
     def _node_due(self, node: OnionNode, now: float) -> float:

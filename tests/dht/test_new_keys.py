@@ -4,12 +4,20 @@ import pytest
 
 from core.crypto import KeyMiss, KeyPair, SecretKey, precompute, seal
 from core.dht import DhtModule
+from core.dht.pending import PendingRequests
 from core.endpoint import from_text
 from core.entropy import SeededEntropy
 from core.module import Collected, Context, NodeOptions
 
 SOURCE = from_text("198.51.100.7", 33445)
 NOW = 1000.0
+
+
+def only_one(pending: PendingRequests) -> bytes:
+    """Returns the id of the one request that waits."""
+    assert pending._waiting is not None
+    (request_id,) = pending._waiting
+    return request_id
 
 
 class Shard:
@@ -48,14 +56,14 @@ class Shard:
         assert keeper is not None
         if kind == 0x01:
             keeper.asker.ping(SOURCE, self.peer.public, NOW)
-            (request_id,) = keeper.asker.pings._waiting or ()
+            request_id = only_one(keeper.asker.pings)
             return self.packet(kind, b"\x01" + request_id)
         if kind == 0x04:
             keeper.asker.ask(SOURCE, self.peer.public, self.keys.public, NOW)
-            (request_id,) = keeper.asker.requests._waiting or ()
+            request_id = only_one(keeper.asker.requests)
             return self.packet(kind, b"\x00" + request_id)
         keeper.asker.probe(SOURCE, self.peer.public, NOW)
-        (request_id,) = keeper.asker.probes._waiting or ()
+        request_id = only_one(keeper.asker.probes)
         return self.packet(kind, bytes(32) + request_id)
 
 
