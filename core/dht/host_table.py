@@ -43,8 +43,9 @@ class HostTable:
         self.members: dict[bytes, None] = {}
         """DHT keys of the identities, the oldest first."""
         self._rows: dict[bytes, _Shared] = {}
-        self._numbers: list[int] = []  # of all nodes, ascending
-        self._outside: list[int] = []  # of those that are no identities of this process
+        # As in NodeSnapshot: for requesters outside and inside, all and announcers; by number.
+        self._orders: tuple[list[int], ...] = ([], [], [], [])
+        self._outside: list[int] = []  # those that are no identities of this process
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,10 +65,9 @@ class HostTable:
         shared = self._rows.get(row.key)
         if shared is None:
             self._rows[row.key] = _Shared(row)
-            number = number_of(row.key)
-            insort(self._numbers, number)
+            self._place(row.key, row)
             if row.key not in self.members:
-                insort(self._outside, number)
+                insort(self._outside, number_of(row.key))
             return row
         shared.holders += not held
         if shared.row != row:
@@ -77,6 +77,7 @@ class HostTable:
                 holders = shared.holders
                 shared = self._rows[row.key] = _Shared(row_of_all)
                 shared.holders = holders
+                self._place(row.key, row_of_all)
         return shared.row if shared.row == row else row
 
     def release(self, key: bytes) -> None:
@@ -86,11 +87,17 @@ class HostTable:
         if shared.holders:
             return
         del self._rows[key]
+        self._place(key, None)
+        if key not in self.members:
+            _set(self._outside, number_of(key), False)
+
+    def _place(self, key: bytes, row: NodeRow | None) -> None:
+        """Puts a node where it belongs, or nowhere."""
         number = number_of(key)
-        for order in (self._numbers, self._outside):
-            place = bisect_left(order, number)
-            if order[place : place + 1] == [number]:
-                del order[place]
+        given = (False, False) if row is None else tuple(map(bool, choices(row)))
+        announces = row is not None and row.announces
+        for place, order in enumerate(self._orders):
+            _set(order, number, given[place & 1] and (place < 2 or announces))
 
     def same(self, key: bytes, endpoint: Endpoint) -> tuple[bytes, Endpoint]:
         """Returns an equal key and address that are kept anyway, if there are such."""
@@ -110,35 +117,23 @@ class HostTable:
     ) -> list[NodeRow]:
         """Returns up to `count` rows, closest to `key` first, without the identity that is asked:
         see NodeSnapshot."""
-        target, order, rows = number_of(key), self._numbers, self._rows
-        place = bisect_left(order, target)
-        around = order[max(0, place - 1) : place + 1]
-        # What shares most bits stands beside it; each step upward doubles the space that is seen.
-        nearest = min((number ^ target for number in around), default=0)
-        below = nearest.bit_length()
-        while True:
-            low = target >> below << below
-            first = bisect_left(order, low)
-            last = bisect_left(order, low + (1 << below), first)
-            found: list[NodeRow] = []
-            if last - first >= count or below >= KEY_BITS:
-                near = sorted(order[first:last], key=target.__xor__)
-                for number in near:
-                    row = rows[number.to_bytes(32, "big")].row
-                    if row.key == asked or (only_announcers and not row.announces):
-                        continue
-                    if choices(row)[to_lan]:
-                        found.append(row)
-                        if len(found) >= count:
-                            return found
-            if below >= KEY_BITS:
-                return found
-            below += 1
+        target, order = number_of(key), self._orders[to_lan + 2 * only_announcers]
+        place, wanted = bisect_left(order, target), count + 1
+        # What is nearest shares most bits, and stands around the target's own place: so many
+        # there are not all of the nearest, but say how far away these are at most.
+        near = sorted(number ^ target for number in order[max(0, place - wanted) : place + wanted])
+        below = near[count].bit_length() if len(near) > count else KEY_BITS
+        low = target >> below << below
+        first = bisect_left(order, low)
+        last = bisect_left(order, low + (1 << below), first)
+        found = sorted(order[first:last], key=target.__xor__)[:wanted]
+        rows = [self._rows[number.to_bytes(32, "big")].row for number in found]
+        return [row for row in rows if row.key != asked][:count]
 
     def path_nodes(self, most: int) -> list[NodeInfo]:
         """Returns up to `most` random nodes; identities of this process only if there are no
         others, for who sees this host's address learns nothing new from them."""
-        order = self._outside or self._numbers
+        order = self._outside or self._orders[1]
         count = len(order)
         places = (
             range(count)
@@ -153,6 +148,16 @@ class HostTable:
         key = snapshot.own_key
         if self.members.pop(key, 0) is None and key in self._rows:
             insort(self._outside, number_of(key))
+
+
+def _set(order: list[int], number: int, here: bool) -> None:
+    """Has a number stand in an ascending list or not."""
+    place = bisect_left(order, number)
+    if (order[place : place + 1] == [number]) is not here:
+        if here:
+            order.insert(place, number)
+        else:
+            del order[place]
 
 
 class HostedSnapshot(NodeSnapshot):

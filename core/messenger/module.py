@@ -488,12 +488,10 @@ class Messenger:
     def _unix(self, now: float) -> int:
         return int(now + self._unix_offset)
 
-    # Time
-
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""
-        files = self._files.next_timer()
-        return earliest(self._presence.next_timer(), self._requests.next_timer(), files)
+        parts = (self._presence, self._requests, self._files)
+        return earliest(*[part.next_timer() for part in parts])
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
@@ -508,7 +506,6 @@ class Messenger:
         self._files.handle_timer(now)
 
 
-# Of the class, not of each messenger: a process may have thousands.
 _HANDLERS: dict[int, Callable[[Messenger, Friend, bytes, float], None]] = {
     Offline.kind: Messenger._take_offline,
     Name.kind: Messenger._take_name,
