@@ -133,6 +133,7 @@ def test_letters_are_named_and_a_successor_sends_what_was_not_taken(path: Path) 
         async with later.identity(path) as own:
             flying = ((6, sent[1]), (7, sent[2]))
             later.answer(up((7, sent[2]), (5, sent[0]), *flying))
+            await asyncio.sleep(0)
             assert own.status()["messages"]["unsent"] == 3
             later.came(1, Online().encode())
             await asyncio.sleep(0.1)
@@ -140,6 +141,7 @@ def test_letters_are_named_and_a_successor_sends_what_was_not_taken(path: Path) 
             later.say(messages.Advanced(
                 *later._next(), BOB, SERIAL, (7, sent[2]), (6, sent[1]), 1_000
             ))  # fmt: skip
+            await asyncio.sleep(0)
             assert own.status()["messages"]["unsent"] == 2
             assert own._running[2].sent(sent[1]).done
 

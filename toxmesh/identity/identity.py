@@ -401,9 +401,10 @@ class Identity:
         if not raw:
             raise ValueError("a message needs a text")
         _, box, post = self._running
+        if answers is None:
+            return post.send(key, kind, raw)
         with box.together():
-            if answers is not None:
-                self._inbox.answer(answers if isinstance(answers, int) else answers.number)
+            self._inbox.answer(answers if isinstance(answers, int) else answers.number)
             return post.send(key, kind, raw)
 
     def _deliver(self, friend: PublicKey, kind: MessageKind, raw: bytes, letter: int) -> int:

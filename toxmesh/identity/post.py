@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from core.crypto import PublicKey
@@ -49,9 +49,11 @@ class _Way:
     """What is on its way to one friend, in this session. Numbers of ours grow in the order in which
     messages leave, so that a receipt for one is a receipt for all before it."""
 
-    __slots__ = ("flying", "last", "letters")
+    __slots__ = ("acked", "flying", "last", "letters", "settles")
 
     def __init__(self) -> None:
+        self.acked = 0  # the friend has all of ours up to this one
+        self.settles = False  # what that means is done at the end of the turn
         self.flying: deque[int] = deque()  # ours, in order
         self.letters: dict[int, int] = {}  # by the messenger's number: ours
         self.last = 0  # the greatest number of ours that was handed over
@@ -71,12 +73,17 @@ class Post:
         returns the last part.
 
         Raises MailboxError."""
-        number = 0
+        if len(raw) <= MAX_MESSAGE_SIZE:
+            return self._keep(friend, kind, (raw,))
         with self._mailbox.together():
-            for part in cut(raw):
-                number = self._mailbox.put(friend, kind, part)
-            sent = Sent(number)
-            self._mailbox.then(partial(self._kept, friend, sent))
+            return self._keep(friend, kind, cut(raw))
+
+    def _keep(self, friend: PublicKey, kind: MessageKind, parts: Iterable[bytes]) -> Sent:
+        number = 0
+        for part in parts:
+            number = self._mailbox.put(friend, kind, part)
+        sent = Sent(number)
+        self._mailbox.then(partial(self._kept, friend, sent))
         return sent
 
     def _kept(self, friend: PublicKey, sent: Sent) -> None:
@@ -96,16 +103,16 @@ class Post:
 
     def forget(self, friend: PublicKey) -> None:
         """Gives up what was to be sent to somebody who is no friend any more."""
-        self._mailbox.forget(friend)
         self._ways.pop(friend, None)
+        self._mailbox.forget(friend)
 
     def online(self, friend: PublicKey, online: bool) -> None:
         """A friend has come or gone. Whatever has no receipt by then is sent again next time."""
         if not online:
+            self._settle(friend)
             self._ways.pop(friend, None)
             return
-        self._ways.setdefault(friend, _Way())
-        asyncio.get_running_loop().call_soon(self.pump, friend)
+        self._settle_soon(friend, self._ways.setdefault(friend, _Way()))
 
     def resume(
         self, friend: PublicKey, taken: int, acked: int, flying: Sequence[tuple[int, int]]
@@ -129,15 +136,37 @@ class Post:
     def arrived(self, friend: PublicKey, upto: int) -> None:
         """The friend has all messages up to this one of ours that were handed over."""
         way = self._ways.get(friend)
+        if way is not None:
+            way.acked = max(way.acked, min(upto, way.last))
+            self._settle_soon(friend, way)
+
+    def _settle_soon(self, friend: PublicKey, way: _Way) -> None:
+        """Receipts come many at once: what they mean is done once, at the end of the turn."""
+        if not way.settles:
+            way.settles = True
+            asyncio.get_running_loop().call_soon(self._settle_and_pump, friend)
+
+    def _settle_and_pump(self, friend: PublicKey) -> None:
+        self._settle(friend)
+        self.pump(friend)
+
+    def _settle(self, friend: PublicKey) -> None:
+        """Forgets what has arrived, and tells who waits for that."""
+        way = self._ways.get(friend)
         if way is None:
             return
-        upto = min(upto, way.last)
-        self._mailbox.delivered(friend, upto)
-        while way.flying and way.flying[0] <= upto:
+        way.settles = False
+        if way.acked:
+            try:
+                self._mailbox.delivered(friend, way.acked)
+            except MailboxError as error:
+                log.error("messages will come twice: %s", error)
+                return
+        while way.flying and way.flying[0] <= way.acked:
             sent = self._sent.pop(way.flying.popleft(), None)
             if sent is not None:
                 sent.arrived()
-        asyncio.get_running_loop().call_soon(self.pump, friend)
+        way.acked = 0
 
     def pump(self, friend: PublicKey) -> None:
         """Hands over what waits for a friend that is online, as much as may be in flight."""
@@ -161,6 +190,8 @@ class Post:
 
     def close(self) -> None:
         """Hands over nothing more."""
+        for friend in tuple(self._ways):
+            self._settle(friend)
         self._ways.clear()
 
 
