@@ -1,5 +1,7 @@
 """UDP is preferred, relays carry what it cannot, and a session moves between them in flight."""
 
+import pytest
+
 from core.endpoint import from_text
 from core.net_crypto.path import DirectPath
 from tests.net_crypto.test_sessions import pair
@@ -42,7 +44,9 @@ def test_by_relay_less_is_on_the_way_than_blocks_a_stock_client() -> None:
     assert world.now < 130
 
 
-def test_a_session_begun_out_of_band_is_answered_through_the_same_relay() -> None:
+def test_a_session_begun_out_of_band_is_answered_through_the_same_relay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     world.udp, world.relay = False, True
     alice, bob = world.add("alice"), world.add("bob")
@@ -60,7 +64,7 @@ def test_a_session_begun_out_of_band_is_answered_through_the_same_relay() -> Non
             return alice.send_oob(relay, bob.dht.public, packet, now)
         return Person.send_relay(alice, bob.dht.public, packet, now)
 
-    alice.send_relay = by_oob  # type: ignore[method-assign]
+    monkeypatch.setattr(alice, "send_relay", by_oob)
     world_handle = alice.crypto.handle_oob
 
     def oob(relay_key: bytes, dht_key: bytes, packet: bytes, now: float) -> None:
@@ -69,7 +73,7 @@ def test_a_session_begun_out_of_band_is_answered_through_the_same_relay() -> Non
         else:
             world_handle(relay, bob.dht.public, packet, now)
 
-    alice.crypto.handle_oob = oob  # type: ignore[method-assign]
+    monkeypatch.setattr(alice.crypto, "handle_oob", oob)
     alice.open(bob, endpoint=False)
     assert world.run_until(lambda: alice.sees(bob) and bob.sees(alice), 2)
     assert ("oob", 0x19, "bob") in ways

@@ -272,8 +272,7 @@ class Hand:
     @property
     def data_key(self) -> PublicKey:
         """The key to which others seal letters for the client."""
-        key: PublicKey = self.client._announce.data_key  # type: ignore[assignment]  # as it is sent
-        return key
+        return PublicKey(self.client._announce.data_key)
 
     def letter(self, sender: KeyPair, data: bytes, data_key: bytes = b"", number: int = 0) -> bytes:
         """Returns a data response with a letter to the client."""

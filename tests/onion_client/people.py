@@ -1,9 +1,12 @@
 """People with onion clients in a simulated world: their sockets, relays and DHTs are pretended."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from core.crypto import PublicKey
 from core.endpoint import Endpoint
+from core.messages import Message, RelayDeliver
+from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from tests.simulation import Node, World
@@ -162,8 +165,9 @@ class FakeRelay:
         if person not in self.clients:
             self.clients.append(person)
         module = self.node.modules["onion"][0]
+        assert isinstance(module, OnionModule)
         serial = self.clients.index(person) + 1
-        assert module.hops.relay_onion_request(packet, serial, person.world.now)  # type: ignore[attr-defined]  # an OnionModule
+        assert module.hops.relay_onion_request(packet, serial, person.world.now)
 
     def deliver(self, serial: int, frame: bytes) -> None:
         """Gives a client what came back for it: 09 and data."""
@@ -199,18 +203,14 @@ class Town:
     def relay(self, node: Node) -> FakeRelay:
         """Makes a node a relay."""
         relay = FakeRelay(node)
-        module = node.modules["onion"][0]
-        tell_shard = module.out.tell_shard
 
-        def deliver(role: str, shard: int, message: object) -> None:
-            if role == "broker":
-                relay.deliver(message.serial, message.frame)  # type: ignore[attr-defined]  # RelayDeliver
-            else:
-                tell_shard(role, shard, message)  # type: ignore[arg-type]  # as it came
+        def deliver(message: Message) -> None:
+            assert isinstance(message, RelayDeliver)
+            relay.deliver(message.serial, message.frame)
 
-        module.out.tell_shard = deliver  # type: ignore[method-assign]  # the pretended broker
+        node.broker = deliver
         return relay
 
-    def until(self, predicate: object, limit: float) -> bool:
+    def until(self, predicate: Callable[[], object], limit: float) -> bool:
         """Lets time pass until it holds."""
-        return self.world.run_until(predicate, limit)  # type: ignore[arg-type]  # a function
+        return self.world.run_until(predicate, limit)

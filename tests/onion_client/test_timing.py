@@ -75,8 +75,8 @@ def test_a_silent_node_is_asked_three_times_and_gives_its_place_away_after_fifte
                 asked.append(hand.now)
             else:
                 hand.serve(request)
-    entries = hand.client._announce.nodes
-    assert entries.find(dead) is None or entries.find(dead).is_timed_out(hand.now)  # type: ignore[union-attr]  # just looked
+    entry = hand.client._announce.nodes.find(dead)
+    assert entry is None or entry.is_timed_out(hand.now)
     assert len(asked) <= 4
 
 

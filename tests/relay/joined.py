@@ -3,7 +3,7 @@
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from broker.hooks import Handler
 from broker.tcp import RelayTcp
@@ -128,6 +128,14 @@ class End:
         return self.client.take()
 
 
+class Pulled(Protocol):
+    """The other end of a connection."""
+
+    def pull(self) -> int:
+        """Reads what the relay has sent; returns the bytes."""
+        ...
+
+
 class Joined:
     """One relay: `RelayTcp` and a `RelayShard` for each shard, stepped by hand."""
 
@@ -146,6 +154,8 @@ class Joined:
         self.forward: Hop | None = None
         self.hops: list[tuple[str, bytes, int, bool]] = []
         self.ends: list[End] = []
+        self.others: list[Pulled] = []
+        """Ends of other makes."""
         self._started = 0
         for shard in range(shards):
             self.start(shard)
@@ -273,7 +283,7 @@ class Joined:
         for _ in range(turns):
             self.sockets()
             busy = [self.work(shard) for shard in list(self.workers)]
-            moved = sum(end.pull() for end in self.ends)
+            moved = sum(end.pull() for end in (*self.ends, *self.others))
             if not any(busy) and not moved:
                 return
         raise AssertionError("the relay does not come to rest")

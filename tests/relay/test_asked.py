@@ -1,6 +1,7 @@
 """What operators see of clients and links, and what a kick does: in made-up time, step by step."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -238,6 +239,13 @@ def test_links_are_told_when_they_come_up_and_why_they_go() -> None:
         assert data["peer_worker"] == workers[data["peer"]]
 
 
+class NoDesk:
+    """A broker that nothing may be sent to."""
+
+    def send_frame(self, kind: int, items: Sequence[object]) -> None:
+        raise AssertionError("it sends nothing here")
+
+
 def test_a_worker_tells_for_what_a_session_waits() -> None:
     relay = Joined()
     one = relay.confirmed()
@@ -250,7 +258,7 @@ def test_a_worker_tells_for_what_a_session_waits() -> None:
     assert not shown["ping_open"]
     worker = RelayWorker(
         Context(KeyPair.generate(relay.entropy), SecretKey(bytes(32)), relay.entropy, Collected()),
-        None,  # type: ignore[arg-type]  # it sends nothing here
+        NoDesk(),
     )
     for what in ("relay session", "relay shoes"):
         with pytest.raises(CannotAnswer) as caught:

@@ -179,7 +179,7 @@ class World:
     def kill(self, place: Endpoint) -> Joined:
         """Lets a relay die: nothing answers at its address any more."""
         relay = self.relays.pop(place)
-        for plug in list(relay.ends):
+        for plug in list(relay.others):
             assert isinstance(plug, Plug)
             if not plug.closed:
                 plug.close()
@@ -210,7 +210,7 @@ class World:
                 ours.setblocking(False)
                 theirs.setblocking(False)
                 party.plugs[line] = plug = Plug(party, line, ours)
-                relay.ends.append(plug)  # type: ignore[arg-type]  # it has what `run` asks of it
+                relay.others.append(plug)
                 relay.now = self.now
                 relay.tcp.admit(theirs, HOME, self.now)
                 party.pool.handle_connected(line, self.now)

@@ -1,5 +1,6 @@
 """Save files: what is written is read again, what is broken is refused with its reason."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -114,7 +115,9 @@ def test_nodes_that_cannot_be_read_cost_only_themselves() -> None:
         (lambda data: data.replace(b"\x0d\x00\x59\x01", bytes(4), 1), "section of DHT nodes"),
     ],
 )
-def test_broken_files_are_refused_with_their_reason(change, reason: str) -> None:  # type: ignore[no-untyped-def]  # a lambda
+def test_broken_files_are_refused_with_their_reason(
+    change: Callable[[bytes], bytes], reason: str
+) -> None:
     with pytest.raises(SaveError, match=reason):
         read(change(write(FULL)))
 
