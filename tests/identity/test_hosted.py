@@ -284,8 +284,10 @@ def test_a_program_waits_for_its_host_as_long_as_it_may(path: Path) -> None:
 
 def test_what_cannot_be_done_raises_the_same_as_there(path: Path, tmp_path: Path) -> None:
     async def talk() -> None:
-        with pytest.raises(HostGone, match=r"nobody is at .*no such file"):
+        with pytest.raises(IdentityError, match=r"there is no identity .*none.tox"):
             await HostedIdentity(tmp_path / "none.tox").start()
+        with pytest.raises(IdentityError, match=r"nobody was at .* for 3 s"):
+            await HostedIdentity(path, patience_s=3).start()
         async with open_gate(alone(path), path), HostedIdentity(path) as program:
             with pytest.raises(AlreadyFriend):
                 await program.accept(BOB)

@@ -35,7 +35,6 @@ from toxmesh.identity.profiles import ProfileError
 from toxmesh.identity.told import Told, event_of, row_of
 
 PATIENCE_S = 20.0
-"""How long a command waits for a host that is restarted."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0  # between attempts to reach it
 _MOST_LINE = 1 << 20  # bytes of an answer: the friends of an identity
 _ERRORS: dict[str, type[Exception]] = {
@@ -49,8 +48,7 @@ _ERRORS: dict[str, type[Exception]] = {
 
 
 class HostGone(IdentityError):
-    """The process that has the identity ended, or is not there: nobody knows whether what it was
-    asked is done."""
+    """The process that has the identity ended: nobody knows whether what it was asked is done."""
 
 
 class HostedMessage:
@@ -70,9 +68,12 @@ class HostedMessage:
 class HostedIdentity:
     """One identity of another process. Used within `async with`."""
 
-    def __init__(self, profile: Path | str) -> None:
-        """`profile`: the file of the identity. Nothing is asked before `start`."""
-        self._path = gate_of(Path(profile))
+    def __init__(self, profile: Path | str, *, patience_s: float = PATIENCE_S) -> None:
+        """`profile`: the file of the identity. Nothing is asked before `start`. `patience_s`: how
+        long `start` and commands wait for a host that is started, or started again."""
+        self._profile = Path(profile)
+        self._path = gate_of(self._profile)
+        self._patience_s = patience_s
         self._writer: asyncio.StreamWriter | None = None
         self._there = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -96,15 +97,11 @@ class HostedIdentity:
         await self.close()
 
     async def start(self) -> None:
-        """Reaches the host. Raises HostGone where there is none."""
-        try:
-            reader = await self._connect()
-        except OSError as error:
-            raise HostGone(
-                f"nobody is at {self._path} ({(error.strerror or str(error)).lower()}): is the "
-                "node running, and does it host this identity for programs?"
-            ) from None
-        self._task = asyncio.get_running_loop().create_task(self._stay(reader))
+        """Reaches the host, and waits for one that is about to start. Raises IdentityError where
+        there is none, or no such identity."""
+        if not self._profile.exists():
+            raise IdentityError(f"there is no identity {self._profile}")
+        self._task = asyncio.get_running_loop().create_task(self._stay())
         try:
             row = await self._ask("identity", again=True)
             if row["version"] != VERSION:
@@ -137,19 +134,22 @@ class HostedIdentity:
         self._there.set()
         return reader
 
-    async def _stay(self, reader: asyncio.StreamReader) -> None:
-        """Takes answers, and reaches the host anew when it has gone."""
+    async def _stay(self) -> None:
+        """Reaches the host, takes its answers, and reaches its successor when it has gone."""
+        pause = _FIRST_PAUSE_S
         while True:
-            with contextlib.suppress(ConnectionError, ValueError):
-                while line := await reader.readline():
-                    self._take(orjson.loads(line))
-            self._gone()
-            pause = _FIRST_PAUSE_S
-            while self._writer is None:
+            try:
+                reader = await self._connect()
+            except OSError:  # not yet, or not any more
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
-                with contextlib.suppress(OSError):
-                    reader = await self._connect()
+                continue
+            with contextlib.suppress(ConnectionError, ValueError):
+                while line := await reader.readline():
+                    pause = _FIRST_PAUSE_S
+                    self._take(orjson.loads(line))
+            self._gone()
+            await asyncio.sleep(pause)
 
     def _take(self, row: dict[str, Any]) -> None:
         waiting = self._waiting.pop(row["id"], None) if row["id"] is not None else None
@@ -175,21 +175,20 @@ class HostedIdentity:
         answer does not come. Raises HostGone, and whatever the command raises there."""
         while True:
             try:
-                return await self._ask_once(do, args)
+                return await self._ask_once(do, args, self._patience_s)
             except HostGone:
                 if not again or self._closed or self._task is None:
                     raise
 
-    async def _ask_once(
-        self, do: str, args: dict[str, Any], patience_s: float | None = PATIENCE_S
-    ) -> Any:
+    async def _ask_once(self, do: str, args: dict[str, Any], patience_s: float | None) -> Any:
         if self._closed:
             raise HostGone("this end was closed")
         try:
             await asyncio.wait_for(self._there.wait(), patience_s)
         except TimeoutError:
             raise IdentityError(
-                f"nobody was at {self._path} for {PATIENCE_S:g} s: is the node running?"
+                f"nobody was at {self._path} for {patience_s:g} s: is the node running, and does "
+                "it host this identity for programs?"
             ) from None
         writer = self._writer
         if writer is None:
