@@ -130,12 +130,6 @@ class RelayPool(RelayLines):
             return False
         return relay.connection.send_onion(packet)
 
-    def complain(self, dht_key: PublicKey, now: float) -> None:
-        """Says that the peer does not get what we send by relays, though links are there."""
-        peer = self._peers.get(dht_key)
-        if peer is not None:
-            self._doubt(peer, now)
-
     def relay_works(self, dht_key: PublicKey, now: float) -> None:
         """Says that the peer has got something that we sent by relays. Whoever says it once is
         taken to say it always: what comes from a peer then does not show that it gets our data."""

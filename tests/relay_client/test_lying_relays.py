@@ -103,8 +103,6 @@ class Liars:
             pool.keep_for_onion(bool(raw and raw[0] & 1), now)
         elif op == "send":
             pool.send(peer, raw or b"\x1b", now)
-        elif op == "complain":
-            pool.complain(peer, now)
         elif op == "works":
             pool.relay_works(peer, now)
         elif op == "full":
@@ -222,7 +220,6 @@ OPS = (
     "sleep",
     "onion",
     "send",
-    "complain",
     "works",
     "full",
     "room",

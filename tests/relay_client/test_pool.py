@@ -478,7 +478,6 @@ def test_nothing_is_due_and_nothing_is_told_twice_when_lines_are_unknown() -> No
     alice.pool.handle_closed(7, world.now)
     alice.pool.remove_peer(some_key(1), world.now)
     alice.pool.set_sleeping(some_key(1), True, world.now)
-    alice.pool.complain(some_key(1), world.now)
     alice.pool.relay_works(some_key(1), world.now)
     alice.pool.add_relay_of(some_key(1), from_text("192.0.2.1", 1), some_key(2), world.now)
     assert not alice.pool.send(some_key(1), b"x", world.now)
