@@ -68,10 +68,8 @@ def test_what_happens_is_printed_in_lines_that_move_no_cursor() -> None:
             at = await desk(own)
             name = BOB.hex().upper()[:8]
             assert await at.happens(IdentityConnected(True)) == ["friends can find you now"]
-            came, went = (
-                ConnectionChanged(BOB, one) for one in (Connection.DIRECT, Connection.NONE)
-            )
-            assert await at.happens(came) == [f"{name} is there"]
+            went, *came = (ConnectionChanged(BOB, one) for one in Connection)
+            assert await at.happens(*came) == [f"{name} is there"]
             assert await at.happens(Message(BOB, MessageKind.NORMAL, b"hi\x1b[2J\r\nthere")) == [
                 f"<{name}> hi [2J  there"
             ]

@@ -90,7 +90,7 @@ def test_none_that_is_there_is_lost_by_accident(shell: Shell, tmp_path: Path) ->
     before = shell.file("one").read_bytes()
     said = shell("create", "one")
     assert (said.code, said.out) == (3, "")
-    assert "already; choose another name" in said.err
+    assert "; give another name, or take it away with: toxmesh identity remove one" in said.err
     source = tmp_path / "one.tox"
     source.write_bytes(write(Profile.generate(SystemEntropy())))
     said = shell("import", source)
@@ -230,6 +230,9 @@ def test_what_is_missing_is_said_with_what_is_there(shell: Shell, tmp_path: Path
     shell("create", "one")
     assert "there are: one." in shell("show", "nobody").err
     assert shell("import", tmp_path / "no.tox").code == 1
+    folder = shell("import", tmp_path)
+    assert (folder.code, folder.out) == (3, "")
+    assert folder.err == f"toxmesh: {tmp_path} is not a regular file; name the profile itself\n"
     assert shell.json("list")["total"] == 1
 
 

@@ -51,6 +51,7 @@ class Chat:
         self._to: PublicKey | None = None
         self._asked: dict[PublicKey, str] = {}
         self._offers: dict[int, FileOffer] = {}
+        self._there: set[PublicKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._commands: dict[str, Callable[[str], None]] = {
             "to": self._choose,
@@ -256,7 +257,8 @@ class Chat:
                     short = key.hex().upper()[:8]
                     self.say(f"{short} wants to be your friend: {self._asked[key]}")
                     self._write(f"      /accept {short} says yes")
-                case ConnectionChanged(key):
+                case ConnectionChanged(key) if event.online is not (key in self._there):
+                    self._there ^= {key}  # from relay to UDP and back is no news for a person
                     self.say(f"{self.name_of(key)} is {'there' if event.online else 'gone'}")
                 case Message(key, MessageKind.ACTION):
                     self.say(f"* {self.name_of(key)} {one_line(event.text)}")

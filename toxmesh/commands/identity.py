@@ -166,7 +166,8 @@ def create(
     wanted = encrypt or passphrase_file is not None
     passphrase = passphrase_from(passphrase_file, name, again=True)() if wanted else ""
     profile = Profile.generate(SystemEntropy(), shown)
-    ProfileFile.create(path, profile, passphrase)
+    instead = f"give another name, or take it away with: toxmesh identity remove {name}"
+    ProfileFile.create(path, profile, passphrase, otherwise=instead)
     _clear(path, profile)
     click.echo(f"wrote {path}", err=True)
     click.echo(profile.tox_id)
@@ -265,7 +266,8 @@ def export(
 
     _, profile = ProfileFile.open(path, remember)
     passphrase = known[0] if known and not plain else ""
-    ProfileFile.create(file, profile, passphrase, replace=force)
+    instead = "choose another name, or add --force to lose what is there"
+    ProfileFile.create(file, profile, passphrase, replace=force, otherwise=instead)
     click.echo(f"wrote {file}", err=True)
     return 0
 

@@ -1,16 +1,7 @@
 """A Tox identity in a Python program: friends, messages and files, with asyncio.
 
-    async with Identity.create("Echo", "echo.tox") as echo:
-        print(echo.tox_id)
-        async for event in echo.events():
-            match event:
-                case FriendRequest():
-                    echo.accept(event.friend)
-                case Message():
-                    echo.send(event.friend, event.text)
-
-Friends are named by their public keys (32 bytes; `event.friend` has it, and hexadecimal text and a
-ToxId name one as well).
+The README has an echo bot. Friends are named by their public keys (32 bytes; `event.friend` has it,
+and hexadecimal text and a ToxId name one as well).
 """
 
 import asyncio
@@ -77,7 +68,7 @@ class IdentityError(Exception):
 
 
 class Identity:
-    """One Tox identity. Made by `create` or `load`, used within `async with`."""
+    """One Tox identity. Made by `create`, `load` or `open`, used within `async with`."""
 
     def __init__(
         self,
@@ -148,6 +139,15 @@ class Identity:
         """Takes the profile of any Tox client. Raises ProfileError."""
         file, profile = ProfileFile.open(Path(path), lambda: passphrase)
         return cls(profile, file, **options)
+
+    @classmethod
+    def open(
+        cls, path: Path | str, name: str = "", *, passphrase: str = "", **options: Any
+    ) -> Self:
+        """Loads a profile, or makes a new one of that name where none is. Raises ProfileError."""
+        if Path(path).exists():
+            return cls.load(path, passphrase=passphrase, **options)
+        return cls.create(name, path, passphrase=passphrase, **options)
 
     # Start and end
 

@@ -68,17 +68,21 @@ class ProfileFile:
 
     @classmethod
     def create(
-        cls, path: Path, profile: Profile, passphrase: str | bytes = "", replace: bool = False
+        cls,
+        path: Path,
+        profile: Profile,
+        passphrase: str | bytes = "",
+        replace: bool = False,
+        otherwise: str = "load it (Identity.load, Identity.open), or choose another name",
     ) -> "ProfileFile":
-        """Writes a new file. Raises ProfileError where there is one, unless `replace`."""
+        """Writes a new file. Raises ProfileError where there is one, unless `replace`; that says
+        what to do `otherwise`."""
         made = cls(path, FileKey.new(passphrase, SystemEntropy()) if passphrase else None)
         put = storage.replace if replace else storage.create
         try:
             put(path, made._sealed(profile), 0o600)
         except FileExistsError:
-            raise ProfileError(
-                f"there is a file {path} already; choose another name, or add --force to lose it"
-            ) from None
+            raise ProfileError(f"there is a file {path} already; {otherwise}") from None
         except OSError as error:
             raise _cannot("written", path, error) from None
         return made
@@ -184,9 +188,10 @@ def _bytes_of(path: Path) -> bytes:
         raise ProfileError(f"there is no file {path}", code=1) from None
     except OSError as error:
         raise _cannot("read", path, error) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ProfileError(f"{path} is not a regular file; name the profile itself")
     with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ProfileError(f"{path} is not a regular file")
         try:
             return stream.read(MAX_FILE_SIZE + 1)
         except OSError as error:
