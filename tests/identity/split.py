@@ -1,15 +1,19 @@
 """Identities of the made-up network whose halves live in two processes, which may die.
 
-A process here is what it holds in memory. It dies at an outward act of its own: when it tells the
-other one something, sends a datagram, or stores something. What stands on disk and in the memory
-that the supervisor has made is there for its successor.
+A process here is what it holds in memory. It dies at an outward act of its own (when it tells the
+other one something, sends a datagram, or stores something), or at any line of core. What stands on
+disk and in the memory that the supervisor has made is there for its successor.
 """
 
 import mmap
 import random
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
 
 from core import batch
 from core.crypto import PublicKey
@@ -36,6 +40,9 @@ from core.savedata.profile import Profile
 from tests.simulation import Node, World
 from tests.simulation.dweller import Dweller
 
+TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
+
+_CORE = str(Path(batch.__file__).parent)
 DELAY_S = 0.002  # from one process to the other
 IN_FLIGHT = 8  # letters handed over without a receipt
 
@@ -45,10 +52,11 @@ class Killed(Exception):
 
 
 class Fuse:
-    """How many outward acts a process has left; None: it lives."""
+    """How many outward acts, or lines of core, a process has left; None: it lives."""
 
     def __init__(self) -> None:
         self.left: int | None = None
+        self.lines: int | None = None
 
     def act(self) -> None:
         """Counts an act, before it happens."""
@@ -56,6 +64,30 @@ class Fuse:
             self.left -= 1
             if self.left < 0:
                 raise Killed
+
+    @contextmanager
+    def burning(self) -> Iterator[None]:
+        """Counts the lines that are run within, if that is wanted."""
+        if self.lines is None:
+            yield
+            return
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> TraceFunction | None:
+        return self._run if frame.f_code.co_filename.startswith(_CORE) else None
+
+    def _run(self, frame: FrameType, event: str, argument: Any) -> TraceFunction:
+        if event == "line" and self.lines is not None:
+            self.lines -= 1
+            if self.lines < 0:
+                self.lines = None
+                raise Killed
+        return self._run
 
 
 class Disk:
@@ -337,10 +369,9 @@ class Split:
     @contextmanager
     def dying(self, process: NearProcess | FarProcess) -> Iterator[None]:
         """Begins a process again that dies within."""
-        if process is not self.near and process is not self.far:
-            return  # a wake of one that is dead
         try:
-            yield
+            with process.fuse.burning():
+                yield
         except Killed:
             self.replace(process)
 
@@ -349,6 +380,10 @@ class Split:
     def kill(self, near: bool, acts: int = 0) -> None:
         """Has a process die behind so many acts of its own."""
         (self.near if near else self.far).fuse.left = acts
+
+    def kill_in_lines(self, near: bool, lines: int) -> None:
+        """Has a process die behind so many lines of core that it runs from now on."""
+        (self.near if near else self.far).fuse.lines = lines
 
     def replace(self, process: NearProcess | FarProcess) -> None:
         """Begins a process again, which has died."""

@@ -125,6 +125,27 @@ def test_a_half_may_die_at_any_moment(side: str, seed: int) -> None:
     assert len(bob.connections(alice.key)) == ups, "the session lived on"
 
 
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 16))]
+)
+def test_a_half_may_die_at_any_line(seed: int) -> None:
+    world, nodes = make_town(500 + seed, 0.05 if seed % 2 else 0.0)
+    alice, bob = meet(world, nodes)
+    talk = Chatter(world, alice, bob, 0.03)
+    chance = random.Random(seed)
+
+    def kill() -> None:
+        alice.kill_in_lines(chance.random() < 0.6, chance.randrange(1, 3000))
+        if not talk.is_over():
+            world.at(world.now + chance.uniform(0.05, 0.4), kill)
+
+    world.at(world.now + 0.3, kill)
+    assert world.run_until(talk.is_over, limit=120)
+    talk.check()
+    assert sum(alice.deaths.values()) >= 5
+    assert Connection.NONE not in bob.connections(alice.key), "the session lived on"
+
+
 def say(world: World, bob: Person, alice: Split, text: str) -> None:
     """Bob writes to Alice."""
     bob.engine.messenger.send_message(alice.key, MessageKind.NORMAL, text, world.now)
