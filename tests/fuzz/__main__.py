@@ -3,9 +3,11 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 from tests.bench.nodes import NodeError
 from tests.fuzz import codecs, identity, modules, node
+from tests.fuzz.codecs import Failure
 
 
 def _codecs(args: argparse.Namespace) -> int:
@@ -26,29 +28,30 @@ def _codecs(args: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _modules(args: argparse.Namespace) -> int:
+def _rounds(
+    args: argparse.Namespace, target: str, run: Callable[[int, str], list[Failure]]
+) -> int:
+    """Has a part of all packets tried under each seed, and tells what was found."""
     failures = []
     rounds = max(1, args.count // 20_000)
     for number in range(rounds):
-        failures += modules.datagrams(args.count // rounds, f"{args.seed}:{number}")
-        failures += modules.relay(args.count // rounds // 100, f"{args.seed}:{number}")
+        failures += run(args.count // rounds, f"{args.seed}:{number}")
         print(f"{number + 1} of {rounds}, {len(failures)} findings", file=sys.stderr, flush=True)
     for failure in failures:
         print(failure)
-    print(f"modules: {args.count:,} datagrams, seed {args.seed}, {len(failures)} findings")
+    print(f"{target}: {args.count:,} packets, seed {args.seed}, {len(failures)} findings")
     return 1 if failures else 0
+
+
+def _modules(args: argparse.Namespace) -> int:
+    def run(count: int, seed: str) -> list[Failure]:
+        return modules.datagrams(count, seed) + modules.relay(count // 100, seed)
+
+    return _rounds(args, "modules", run)
 
 
 def _identity(args: argparse.Namespace) -> int:
-    failures = []
-    rounds = max(1, args.count // 20_000)
-    for number in range(rounds):
-        failures += identity.run(args.count // rounds, f"{args.seed}:{number}")[1]
-        print(f"{number + 1} of {rounds}, {len(failures)} findings", file=sys.stderr, flush=True)
-    for failure in failures:
-        print(failure)
-    print(f"identity: {args.count:,} packets, seed {args.seed}, {len(failures)} findings")
-    return 1 if failures else 0
+    return _rounds(args, "identity", lambda count, seed: identity.run(count, seed)[1])
 
 
 def _node(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -100,15 +101,22 @@ async def befriend(one: Identity, other: Identity) -> None:
     await within(60, other.wait_online(one.public_key))
 
 
+@asynccontextmanager
+async def two_friends() -> AsyncIterator[tuple[Identity, Identity, Diary, Diary]]:
+    """Gives Alice and Bob, who have become friends, and the diaries of both."""
+    async with (
+        Neighbours() as town,
+        town.identity("Alice") as alice,
+        town.identity("Bob") as bob,
+    ):
+        hers, his = Diary(alice), Diary(bob)
+        await befriend(alice, bob)
+        yield alice, bob, hers, his
+
+
 def test_friends_talk_and_each_message_has_its_receipt() -> None:
     async def talk() -> None:
-        async with (
-            Neighbours() as town,
-            town.identity("Alice") as alice,
-            town.identity("Bob") as bob,
-        ):
-            hers, his = Diary(alice), Diary(bob)
-            await befriend(alice, bob)
+        async with two_friends() as (alice, bob, hers, his):
             assert [event.text for event in his.events if isinstance(event, FriendRequest)] == [
                 "please"
             ]
@@ -211,14 +219,7 @@ def test_files_arrive_whole_and_go_on_where_they_broke(tmp_path: Path) -> None:
     source.write_bytes(data)
 
     async def talk() -> None:
-        async with (
-            Neighbours() as town,
-            town.identity("Alice") as alice,
-            town.identity("Bob") as bob,
-        ):
-            his = Diary(bob)
-            Diary(alice)
-            await befriend(alice, bob)
+        async with two_friends() as (alice, bob, _, his):
             seen: list[int] = []
             sending = asyncio.create_task(
                 alice.send_file(bob.public_key, source, progress=lambda at, size: seen.append(at))
@@ -271,14 +272,7 @@ def test_bytes_streams_and_refusals() -> None:
         raise OSError("the disk is on fire")
 
     async def talk() -> None:
-        async with (
-            Neighbours() as town,
-            town.identity("Alice") as alice,
-            town.identity("Bob") as bob,
-        ):
-            his = Diary(bob)
-            Diary(alice)
-            await befriend(alice, bob)
+        async with two_friends() as (alice, bob, _, his):
             sending = asyncio.create_task(alice.send_file(bob.public_key, b"small", "note.txt"))
             await until(his.offers, "the offer arrives")
             assert await within(60, bob.receive_bytes(his.offers()[0])) == b"small"

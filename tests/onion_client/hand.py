@@ -25,6 +25,7 @@ from core.packets.onion import (
     OnionRequest2Body,
 )
 from core.packets.relay import RelayOnionRequest
+from tests.onion_client.told import Told
 from tests.simulation.chance import StreamedEntropy
 
 START = 1000.0
@@ -75,10 +76,11 @@ class Written(NamedTuple):
     request: DataToRouteRequest
 
 
-class Hand:
+class Hand(Told):
     """The client, its ways and its listener; nodes answer when the test says so."""
 
     def __init__(self, nodes: int = 12, udp: bool = True, give: bool = True) -> None:
+        super().__init__()
         self.nodes = [make_node(number) for number in range(nodes)]
         self.by_endpoint = {node.info.endpoint: node for node in self.nodes}
         self.real, self.dht = pair("real"), pair("dht")
@@ -93,9 +95,6 @@ class Hand:
         """What left, until it is taken."""
         self.log: list[tuple[Endpoint | PublicKey, bytes]] = []
         """All that ever left."""
-        self.found: list[tuple[PublicKey, PublicKey, tuple[NodeInfo, ...]]] = []
-        self.heard: list[tuple[PublicKey, bytes]] = []
-        self.connections: list[bool] = []
         self.drops: Counter[str] = Counter()
         self.now = START
         self._entropy = StreamedEntropy("hand")
@@ -137,19 +136,6 @@ class Hand:
 
     def own_nodes(self, most: int) -> list[NodeInfo]:
         return self.own[:most]
-
-    # OnionListener
-
-    def friend_found(
-        self, real_key: PublicKey, dht_key: PublicKey, nodes: tuple[NodeInfo, ...], now: float
-    ) -> None:
-        self.found.append((real_key, dht_key, nodes))
-
-    def onion_data(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.heard.append((real_key, data))
-
-    def onion_connected(self, connected: bool, now: float) -> None:
-        self.connections.append(connected)
 
     # What the test does
 

@@ -9,6 +9,7 @@ from core.messages import Message, RelayDeliver
 from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
+from tests.onion_client.told import Told
 from tests.simulation import Node, World
 from tests.simulation.chance import StreamedEntropy
 from tests.simulation.dweller import Dweller
@@ -22,10 +23,11 @@ def info(node: Node) -> NodeInfo:
     return NodeInfo(PublicKey(node.key), node.endpoint)
 
 
-class Person:
+class Person(Told):
     """One identity: it is the ways and the listener of its own onion client."""
 
     def __init__(self, town: "Town", name: str, known: list[Node], udp: bool = True) -> None:
+        super().__init__()
         self.town = town
         self.world = town.world
         self.name = name
@@ -37,9 +39,6 @@ class Person:
         self.relays: list[FakeRelay] = []
         self.own: list[NodeInfo] = [NodeInfo(PublicKey(bytes(31) + b"\7"), town.address, True)]
         self.drops: Counter[str] = Counter()
-        self.found: list[tuple[PublicKey, PublicKey, tuple[NodeInfo, ...]]] = []
-        self.heard: list[tuple[PublicKey, bytes]] = []
-        self.connections: list[bool] = []
         self.wakes = 0
         self.host = Dweller(self.world, name, keys=self.dht)
         entropy = StreamedEntropy(f"{self.world.seed}/{name}/{len(town.people)}")
@@ -124,19 +123,6 @@ class Person:
 
     def own_nodes(self, most: int) -> list[NodeInfo]:
         return self.own[:most]
-
-    # OnionListener
-
-    def friend_found(
-        self, real_key: PublicKey, dht_key: PublicKey, nodes: tuple[NodeInfo, ...], now: float
-    ) -> None:
-        self.found.append((real_key, dht_key, nodes))
-
-    def onion_data(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.heard.append((real_key, data))
-
-    def onion_connected(self, connected: bool, now: float) -> None:
-        self.connections.append(connected)
 
     # The pretended DHT
 

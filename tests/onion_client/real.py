@@ -17,19 +17,21 @@ from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from core.wire import WireError
+from tests.onion_client.told import Told
 
 HOST = "127.0.0.1"
 DHT_KINDS = frozenset((0x00, 0x01, 0x02, 0x04, 0x20, 0x21, 0x94))
 COOKIE_REQUEST = 0x18
 
 
-class RealSearcher:
+class RealSearcher(Told):
     """An identity that announces itself and searches, and is a whole node to others.
 
     `in_dht` False: nobody knows it as a node of the DHT, so nobody expects it to be a hop.
     """
 
     def __init__(self, nodes: list[NodeInfo], in_dht: bool) -> None:
+        super().__init__()
         entropy = SystemEntropy()
         self.real, self.dht = KeyPair.generate(entropy), KeyPair.generate(entropy)
         self.nodes = nodes
@@ -39,8 +41,6 @@ class RealSearcher:
         self.drops: Counter[str] = Counter()
         self.cookie_requests = 0
         """How often somebody who knows our DHT key and address wanted a session."""
-        self.found: list[tuple[PublicKey, PublicKey, tuple[NodeInfo, ...]]] = []
-        self.heard: list[tuple[PublicKey, bytes]] = []
         now = time.monotonic()
         offset = time.time() - now
         shared = SharedKeys(self.dht.secret)
@@ -115,16 +115,6 @@ class RealSearcher:
     def own_nodes(self, most: int) -> list[NodeInfo]:
         return self.nodes[:most]
 
-    # OnionListener
-
-    def friend_found(
-        self, real_key: PublicKey, dht_key: PublicKey, nodes: tuple[NodeInfo, ...], now: float
-    ) -> None:
-        self.found.append((real_key, dht_key, nodes))
-
-    def onion_data(self, real_key: PublicKey, data: bytes, now: float) -> None:
-        self.heard.append((real_key, data))
-
     # DhtListener
 
     def address_found(self, dht_key: bytes, endpoint: Endpoint, now: float) -> None:
@@ -138,6 +128,3 @@ class RealSearcher:
 
     def dht_connected(self, connected: bool, now: float) -> None:
         self.client.network_changed(now)
-
-    def onion_connected(self, connected: bool, now: float) -> None:
-        """Nobody here needs to know."""
