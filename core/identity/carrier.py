@@ -28,8 +28,8 @@ from core.relay_client import Dialer, RelayPool
 from core.timers import earliest
 from core.wire import WireError
 
-MOST_KEYS = 32
-"""Combined keys with nodes that are kept: 6 KB. A dozen are nodes of the DHT, the others of who
+MOST_KEYS = 20
+"""Combined keys with nodes that are kept: 3 KB. A dozen are nodes of the DHT, the others of who
 announces itself here or has a path over us; what is computed anew costs 31 us."""
 MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
 MOST_GROUPS = 64  # ours

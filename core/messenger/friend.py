@@ -65,7 +65,7 @@ class Friend:
         self.our_typing = False
         self.unsent = Unsent(0)
         self._message = 0
-        self._receipts: deque[tuple[int, int]] = deque()
+        self._receipts: deque[tuple[int, int]] | None = None  # where nothing was written
 
     def saved(self) -> SavedFriend:
         """Returns what outlives the process."""
@@ -83,6 +83,8 @@ class Friend:
     def message_sent(self, packet: int) -> int:
         """Notes the packet number of a message; returns the message's own number."""
         self._message = (self._message + 1) & 0xFFFFFFFF
+        if self._receipts is None:
+            self._receipts = deque()
         self._receipts.append((packet, self._message))
         return self._message
 
@@ -95,8 +97,8 @@ class Friend:
 
     def drop_receipts(self) -> tuple[int, ...]:
         """Returns the messages whose receipts have not come, and waits for them no more."""
-        messages = tuple(message for _, message in self._receipts)
-        self._receipts.clear()
+        messages = tuple(message for _, message in self._receipts or ())
+        self._receipts = None
         return messages
 
     def confirm(self) -> None:

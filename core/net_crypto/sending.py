@@ -86,7 +86,7 @@ class SendStream:
         self._min_rtt = NEVER
         self._low_rtt = NEVER  # the least, but slowly forgotten, for the way may change
         self._packets: dict[int, Sent] = {}
-        self._resends: deque[int] = deque()
+        self._resends: deque[int] | None = None  # where nothing was lost: it has 760 bytes
         self._newest_at = float("-inf")  # when the latest of what arrived had left
         self._reorder_factor = 1
         self._backoff = 1
@@ -270,6 +270,8 @@ class SendStream:
                 sent.lost = True
                 self._lost += 1
                 self.in_flight -= 1
+                if self._resends is None:
+                    self._resends = deque()
                 self._resends.append(number)
 
     def feedback(self, now: float) -> int:

@@ -190,9 +190,9 @@ class Identity:
         finally:
             if self._runner is None:
                 self._release()
-        loop = asyncio.get_running_loop()
-        self._seeker = loop.create_task(self._find_nodes())
-        self._saver = loop.create_task(self._save_now_and_then())
+        self._seeker = asyncio.create_task(self._find_nodes())
+        if self._file is not None:
+            self._saver = asyncio.create_task(self._save_now_and_then())
 
     def _release(self) -> None:
         self._inbox.close()
