@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core.crypto import KeyPair, PublicKey
 from core.entropy import SeededEntropy
@@ -359,6 +361,52 @@ def test_what_is_no_request_is_said_and_too_much_is_refused(
             writer.close()
 
     run(talk())
+
+
+NAMES = (
+    "accept", "add_friend", "delivered", "friend", "friends", "identity", "is_online", "new_nospam",
+    "nothing", "receive_file", "refuse_file", "remove_friend", "send", "send_file", "send_packet",
+    "set_name", "set_status", "set_status_message", "set_typing", "status",
+)  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(0, 1)
+    | st.text(max_size=8) | st.sampled_from([BOB.hex(), "00", "hi", "no/where"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.sampled_from(NAMES),
+            st.dictionaries(st.sampled_from(sorted(gate._KINDS)) | st.text(max_size=4), ANYTHING),
+        ),
+        max_size=5,
+    )
+)
+def test_whatever_is_asked_has_an_answer(
+    path: Path, requests: list[tuple[str, dict[str, Any]]]
+) -> None:
+    failed: list[dict[str, Any]] = []
+
+    async def talk() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: failed.append(what))
+        async with open_gate(alone(path), path):
+            reader, writer = await asyncio.open_unix_connection(str(gate_of(path)))
+            for number, (do, args) in enumerate(requests):
+                writer.write(json.dumps({"id": number, "do": do, "args": args}).encode() + b"\n")
+            writer.write(b'{"id": "end", "do": "identity"}\n')
+            answered: set[object] = set()
+            while len(answered) <= len(requests):
+                row = json.loads(await within(5, reader.readline()))
+                assert ("answer" in row) != ("error" in row)
+                answered.add(row["id"])
+            writer.close()
+
+    run(talk())
+    assert failed == []
 
 
 def test_the_gate_is_for_its_owner_alone_and_goes_with_the_host(path: Path) -> None:

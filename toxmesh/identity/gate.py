@@ -40,6 +40,17 @@ _ERRORS = (
     KeyError, TypeError,
 )  # fmt: skip
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("friend", "raw", "data", "tox_id", "text", "path"), (str,)),
+    **dict.fromkeys(("kind", "status", "message"), (int,)),
+    "name": (str, type(None)),
+    "answers": (int, type(None)),
+    "typing": (bool,),
+    "offer": (dict,),
+}
+"""What each argument is."""
+_MOST_NUMBER = 2**63 - 1  # that SQLite has room for
+
 Arguments = dict[str, Any]
 Deed = Callable[[Arguments], Any]
 
@@ -256,6 +267,18 @@ class IdentityGate:
         return str(await self._own.receive_file(_offer(args), args["path"]))
 
 
+def _check(args: Arguments) -> None:
+    """Raises TypeError or ValueError for an argument that is not what it should be."""
+    for name, value in args.items():
+        kinds = _KINDS.get(name)
+        if kinds is None:
+            raise ValueError(f"no request has an argument {name[:60]!r}")
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise TypeError(f"{name} is no {kinds[0].__name__}")
+        if isinstance(value, int) and abs(value) > _MOST_NUMBER:
+            raise ValueError(f"{name} is too great")
+
+
 def _offer(args: Arguments) -> FileOffer:
     offer = event_of(args["offer"])
     if not isinstance(offer, FileOffer):
@@ -303,6 +326,7 @@ class _Guest:
             args = row.get("args", {})
             if not isinstance(args, dict):
                 raise ValueError("args is an object")
+            _check(args)
             result = self._gate.deed(row.get("do"), self)(args)
             if not isinstance(result, Awaitable):
                 self._answer(number, result)
