@@ -328,6 +328,8 @@ def test_one_program_takes_the_events_and_few_come_in(
                 assert await two.friends() == [BOB]
                 reader, _ = await asyncio.open_unix_connection(str(gate_of(path)))
                 assert json.loads(await reader.read())["error"] == "Busy"
+                with pytest.raises(Busy, match="too many programs"):
+                    await HostedIdentity(path).start()
                 await one.close()
                 assert await take(two, 1) == ["1"]
 

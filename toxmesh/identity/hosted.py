@@ -146,19 +146,22 @@ class HostedIdentity:
                 continue
             with contextlib.suppress(ConnectionError, ValueError):
                 while line := await reader.readline():
-                    pause = _FIRST_PAUSE_S
-                    self._take(orjson.loads(line))
+                    if self._take(orjson.loads(line)):
+                        pause = _FIRST_PAUSE_S
             self._gone()
             await asyncio.sleep(pause)
 
-    def _take(self, row: dict[str, Any]) -> None:
-        waiting = self._waiting.pop(row["id"], None) if row["id"] is not None else None
-        if waiting is None or waiting.done():
-            return
-        if "error" in row:
-            waiting.set_exception(_ERRORS.get(row["error"], IdentityError)(row["text"]))
-        else:
-            waiting.set_result(row["answer"])
+    def _take(self, row: dict[str, Any]) -> bool:
+        """Takes an answer; False: it is none to a request, but says why we are shown out."""
+        number = row["id"]
+        for one in self._waiting.values() if number is None else (self._waiting.get(number),):
+            if one is None or one.done():
+                continue
+            if "error" in row:
+                one.set_exception(_ERRORS.get(row["error"], IdentityError)(row["text"]))
+            else:
+                one.set_result(row["answer"])
+        return number is not None
 
     def _gone(self) -> None:
         self._there.clear()
