@@ -53,7 +53,7 @@ def test_a_hot_path_does_what_the_declared_packets_say(name: str) -> None:
 def test_what_is_remembered_to_be_fast_changes_nothing_when_it_is_forgotten(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("core.dht.module.MOST_ANSWERS", 7)
+    monkeypatch.setattr("core.dht.snapshot.MOST_ANSWERS", 7)
     monkeypatch.setattr(NodeSnapshot.__init__, "__defaults__", (7,))  # of the onion module's
     monkeypatch.setattr("core.onion.targets.REMEMBERED", 5)
     _compare(name, 5000)
