@@ -3,6 +3,7 @@
 import pytest
 
 from core import crypto
+from core.net_crypto import Tag
 from tests.net_crypto.lives import Mortal, Restless
 from tests.net_crypto.world import Person, World
 
@@ -116,3 +117,43 @@ def test_what_a_friend_has_is_stored_also_where_sessions_end_amid_all_that(seed:
         assert one.above.twice >= len(stored) - count
         assert list(dict.fromkeys(stored)) == letters(one, count)
         assert not one.drops["crypto_kept_torn"]
+
+
+class Mute:
+    """Keeps what somebody says from now on to itself."""
+
+    def __init__(self, world: World, who: Person) -> None:
+        self._who = who
+        self.sent: list[bytes] = []
+        world.watch = self._see
+
+    def _see(self, way: str, sender: Person, packet: bytes) -> bool:
+        if sender is self._who:
+            self.sent.append(packet)
+        return sender is not self._who
+
+
+def test_at_each_line_of_an_acknowledgement_a_letter_is_delivered_or_on_its_way() -> None:
+    line, both = 0, set()
+    while True:
+        line += 1
+        world = World(line)
+        alice, bob = mortals(world)
+        key = bob.real.public
+        answers = Mute(world, bob)
+        for seq in (1, 2, 3):
+            alice.crypto.send(key, b"\x40text", world.now, Tag(seq, 70 + seq))
+        world.run_for(0.1)
+        alice.killer.left = line
+        alice.take(answers.sent[-1], bob.endpoint)
+        if not alice.killer.kills:
+            break
+        progress = alice.lasting.progress(key)
+        assert progress is not None
+        assert progress.taken == (3, 73)
+        flying = [tag.letter for tag in alice.lasting.flying(key)]
+        acked = [letter for letter in (71, 72, 73) if letter <= progress.acked.letter]
+        assert acked + flying == [71, 72, 73], line
+        both.add(bool(acked))
+    assert line > 50
+    assert both == {False, True}
