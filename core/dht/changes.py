@@ -14,18 +14,19 @@ class CloseChanges:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._came: set[bytes] = set()  # since the table was last published: they are good anyway
+        # Since the table was last published: they are good anyway.
+        self._came: dict[bytes, None] = {}
 
     def came(self, key: bytes, endpoint: Endpoint, count: int) -> None:
         """A node got a place; the list has `count` nodes now."""
         if "dht" in self._events.wanted:
-            self._came.add(key)
+            self._came[key] = None
             self._tell("in", key, to_text(endpoint), count)
 
     def went(self, key: bytes, endpoint: Endpoint | None, count: int) -> None:
         """A node lost its place: another took it, or it has another key now."""
         if "dht" in self._events.wanted:
-            self._came.discard(key)
+            self._came.pop(key, None)
             self._tell("out", key, None if endpoint is None else to_text(endpoint), count)
 
     def published(

@@ -49,14 +49,18 @@ class Association:
 class Client:
     """A node in one list: its key and up to two addresses."""
 
-    __slots__ = ("announces", "four", "key", "number", "six")
+    __slots__ = ("announces", "four", "key", "six")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.number = number_of(key)
         self.four: Association | None = None
         self.six: Association | None = None
         self.announces = False
+
+    @property
+    def number(self) -> int:
+        """The key as a number, of which distances are made."""
+        return number_of(self.key)
 
     def associations(self) -> Iterator[Association]:
         """Yields the addresses that are set, IPv6 first as the reference walks them."""

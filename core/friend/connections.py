@@ -18,7 +18,11 @@ from core.packets.nodes import NodeInfo
 from core.timers import Timers
 from core.wire import WireError
 
-ALIVE_S = 8.0  # c-toxcore friend_connection.h: FRIEND_PING_INTERVAL
+ALIVE_S = 14.0
+"""Between words that we are alive: two of them before the peer's 32 s are over, and none is lost,
+for they are lossless. (c-toxcore friend_connection.h: FRIEND_PING_INTERVAL, 8 s. Sessions break
+their silence each 3.5 s anyhow; what comes between costs thousands of identities a third more.)"""
+LOOK_S = 8.0  # ours: to share relays while there is none
 DEAD_S = 32.0  # c-toxcore friend_connection.h: FRIEND_CONNECTION_TIMEOUT
 SHARE_S = 120.0  # c-toxcore friend_connection.h: SHARE_RELAYS_INTERVAL
 AGAIN_S = 2.0  # ours: after what could not be sent, and between looks at a session that is not up
@@ -314,7 +318,7 @@ class FriendConnections:
             sent = self._crypto.send(peer.key, _ALIVE, now)
             peer.next_alive = now + (ALIVE_S if sent is not None else AGAIN_S)
         if peer.next_share <= now:
-            peer.next_share = now + (SHARE_S if self._share_relays(peer, now) else ALIVE_S)
+            peer.next_share = now + (SHARE_S if self._share_relays(peer, now) else LOOK_S)
 
     def _share_relays(self, peer: Peer, now: float) -> bool:
         """Tells the friend by which relays it can reach us; False: there is none, or no room."""

@@ -11,8 +11,8 @@ MOST_PATH_NODES = 128
 """Nodes for the paths of all: some hundred spread what thousands of identities send."""
 
 MOST_ANNOUNCES = 65_536
-"""Announcements that all of them keep for others: a dozen for each of thousands. 20 MB, of which
-only what is used takes memory."""
+"""Announcements that all of them keep for others: 32 for each of 2,000. 20 MB, of which only what
+is used takes memory."""
 
 
 class Neighbours:

@@ -37,7 +37,7 @@ class Targets:
         self._remembered = remembered
         self._ipv4 = options.has_ipv4 and options.udp_port != 0
         self._ipv6 = options.has_ipv6 and options.udp_port != 0
-        self._broadcast = frozenset(ip_of(endpoint) for endpoint in options.lan_targets)
+        self._broadcast = tuple(ip_of(endpoint) for endpoint in options.lan_targets)
         self._drops = drops
         self._good: dict[bytes, tuple[Endpoint, bool]] = {}  # by their 19 bytes
 

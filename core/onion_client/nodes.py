@@ -20,7 +20,6 @@ class OnionNode:
 
     __slots__ = (
         "added",
-        "distance",
         "is_stored",
         "key",
         "node",
@@ -30,9 +29,8 @@ class OnionNode:
         "unanswered",
     )
 
-    def __init__(self, node: NodeInfo, distance: int, shared: SharedKey, now: float) -> None:
+    def __init__(self, node: NodeInfo, shared: SharedKey, now: float) -> None:
         self.node = node
-        self.distance = distance
         self.shared = shared
         self.added = now
         self.pinged = NEVER
@@ -114,15 +112,18 @@ class NodeList:
                 and not nodes[place].is_timed_out(now)
             ]
             if len(same) >= self.of_prefix:
-                farthest = max(same, key=lambda place: nodes[place].distance)
-                return farthest if distance < nodes[farthest].distance else None
+                farthest = max(same, key=self._distance)
+                return farthest if distance < self._distance(farthest) else None
         for place in rivals:
             if nodes[place].is_timed_out(now):
                 return place
         if len(nodes) < self.capacity:
             return len(nodes)
-        farthest = max(rivals, key=lambda place: nodes[place].distance)
-        return farthest if distance < nodes[farthest].distance else None
+        farthest = max(rivals, key=self._distance)
+        return farthest if distance < self._distance(farthest) else None
+
+    def _distance(self, place: int) -> int:
+        return number_of(self.nodes[place].node.key) ^ self._number
 
     def take(
         self,
@@ -140,7 +141,7 @@ class NodeList:
             place = self._place(distance, node.endpoint, now)
             if place is None:
                 return None
-            entry = OnionNode(node, distance, shared, now)
+            entry = OnionNode(node, shared, now)
             self.nodes[place : place + 1] = [entry]
         elif entry.is_timed_out(now):
             entry.added = now

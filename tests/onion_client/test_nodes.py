@@ -1,6 +1,7 @@
 """The list of the nodes nearest to a key."""
 
 from core.crypto import PublicKey, SharedKey
+from core.dht.distance import number_of
 from core.endpoint import from_text
 from core.onion_client.nodes import NodeList, OnionNode, Remembered
 from core.onion_client.paths import Path
@@ -35,7 +36,7 @@ def take(nodes: NodeList, info: NodeInfo, stored: int = 0, now: float = NOW) -> 
 
 def keys_of(nodes: NodeList) -> list[int]:
     """Returns the distances of all that are there."""
-    return sorted(entry.distance for entry in nodes.nodes)
+    return sorted(number_of(entry.node.key) ^ number_of(TARGET) for entry in nodes.nodes)
 
 
 def test_the_nearest_stay_and_farther_ones_give_way() -> None:
