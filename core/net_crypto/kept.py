@@ -163,17 +163,16 @@ class Kept:
         self._release([place for place, _ in gone])
 
     def keep_incoming(self, number: int, data: bytes, is_next: bool) -> bool:
-        """Keeps a packet of the peer; False: there is no room for it.
-
-        The last quarter is for packets that are next in order: those that came too early can only
-        leave behind them.
-        """
+        """Keeps a packet of the peer, which is next in order or came too early; False: there is no
+        room for it."""
         memory = self._memory
         used = self.used
         if used >= memory.share:
             return False
-        if not is_next and (used >= memory.usual_share or memory.packets.left <= memory.reserve):
-            return False
+        if not is_next:
+            left = memory.packets.left
+            if used >= memory.usual_share or left <= memory.early_reserve:
+                return False
         place = self._keep(layout.IN, number, data, NO_TAG)
         if place is None:
             return False

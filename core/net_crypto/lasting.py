@@ -85,8 +85,12 @@ class SessionMemory:
         self._identities, self.sessions, self.packets = regions
         self.share = packets // SHARE
         """The slots that one session may have."""
-        self.usual_share, self.reserve = self.share - self.share // 4, packets // 4
-        """For packets that are not next in order it may have so many, and leaves so many free."""
+        self.usual_share = self.share - self.share // 4
+        """And those for packets that are not next in order."""
+        self.reserve, self.early_reserve = packets // 4, packets // 2
+        """Slots that are left free for packets that are next in order: those can leave when they
+        are stored, others only with the peer's help. More is left by those that came too early: no
+        friend who sends only such keeps others from sending."""
         self.ended: dict[int, Kept] = {}
         """By serial: those of which the layer above does not know all."""
         self._identity_at: dict[PublicKey, int] = {}

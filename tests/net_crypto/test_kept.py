@@ -181,6 +181,28 @@ def test_packets_that_came_too_early_never_take_the_place_of_the_next_one() -> N
     assert [data[1] for data in bob.above.stored] == list(range(13))
 
 
+def test_s30_friends_who_send_only_what_is_too_early_keep_nobody_from_sending() -> None:
+    world = World()
+    alice, bob = mortals(world, packets=64)
+    hostile = [world.add(f"friend {number}") for number in range(6)]
+    for friend in hostile:
+        friend.open(bob)
+    assert world.run_until(lambda: len(bob.crypto) == 7 and all(map(bob.sees, hostile)), 5)
+    for friend in hostile:
+        session = friend.crypto._sessions[bob.real.public]
+        for number in range(1, 30):
+            bob.take(session._seal(number, b"\x40early"), friend.endpoint)
+    assert bob.kept.packets.left == 32
+    sent = letters(alice, 100)
+    for one in (alice, bob):
+        one.above.given.extend((Tag(seq, 0), data) for seq, data in enumerate(sent, 1))
+    for i in range(300):
+        world.at(world.now + 0.02 * i, bob.pulse)
+        world.at(world.now + 0.02 * i, alice.pulse)
+    assert world.run_until(lambda: len(bob.above.stored) == len(alice.above.stored) == 100, 30)
+    assert bob.above.stored == alice.above.stored == sent
+
+
 def test_a_session_that_is_over_stays_known_until_the_layer_above_knows() -> None:
     world = World()
     alice, bob = mortals(world)
