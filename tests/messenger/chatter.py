@@ -8,7 +8,7 @@ from core.friend.connections import FriendConnections
 from core.messenger import events
 from core.messenger.events import Connection, Control, Event, MessageKind
 from core.messenger.module import Messenger
-from core.net_crypto import HeldMemory
+from core.net_crypto import HeldMemory, SessionMemory
 from core.packets.nodes import NodeInfo
 from core.savedata.profile import Profile
 from tests.messenger.real import E, Nothing
@@ -41,9 +41,10 @@ class Chatter(Person):
         real: KeyPair | None = None,
         *,
         memory: HeldMemory | None = None,
+        kept: SessionMemory | None = None,
         own_relays: Sequence[NodeInfo] = (),
     ) -> None:
-        super().__init__(world, name, number, real=real, memory=memory)
+        super().__init__(world, name, number, real=real, memory=memory, kept=kept)
         self.events: list[Event] = []
         self.file = b""
         self.received: dict[int, bytearray] = {}
@@ -79,6 +80,16 @@ class Chatter(Person):
     def reaches(self, other: "Chatter") -> Connection:
         """Returns how the friend is reached."""
         return self.messenger.friend(other.key).connection
+
+    def store(self) -> None:
+        """Says to what keeps the sessions that all is safe above, as who has a disk would."""
+        lasting = self.crypto.lasting
+        if lasting is None:
+            return
+        for key in self.messenger.friends():
+            lasting.stored(key, lasting.handed(key), self.world.now)
+        for over in lasting.ended():
+            lasting.settled(over.serial)
 
     def says(self, other: "Chatter", text: str) -> int:
         """Sends a message."""

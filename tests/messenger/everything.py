@@ -9,14 +9,14 @@ from core.entropy import SeededEntropy
 from core.messenger import events
 from core.messenger.errors import QueueFull
 from core.messenger.events import Connection, Control, Event, MessageKind
-from core.net_crypto import HeldMemory
+from core.net_crypto import HeldMemory, SessionMemory
 from core.packets.nodes import NodeInfo
 from core.savedata.profile import UserStatus
 from tests.messenger.chatter import Chatter, content
 from tests.net_crypto.world import World
 
 LOOK_S = 0.01  # made-up time from one look at what is waited for to the next
-PIECE, LONG = content(20_000), content(400_000)
+PIECE, LONG = content(20_000), content(1_000_000)
 SEEK_TO = 12_345
 MESSAGES = 20
 LOSSY = 30
@@ -34,9 +34,15 @@ class Talker(Chatter):
     """Does with a file that it is offered what the file's name says."""
 
     def __init__(
-        self, world: World, name: str, number: int, memory: HeldMemory | None = None
+        self,
+        world: World,
+        name: str,
+        number: int,
+        memory: HeldMemory | None = None,
+        kept: SessionMemory | None = None,
     ) -> None:
-        super().__init__(world, name, number, memory=memory, own_relays=(relay_of(name),))
+        relays = (relay_of(name),)
+        super().__init__(world, name, number, memory=memory, kept=kept, own_relays=relays)
         self.files: dict[int, bytes] = {}
         self.names: dict[str, int] = {}
         """Of what was offered to us: by name."""
@@ -143,6 +149,9 @@ def tell(
     while waits:
         assert world.now < end, "some story does not end"
         world.run_for(LOOK_S)
+        for pair in stories.values():
+            for person in pair:
+                person.store()
         for one, wait in list(waits.items()):
             if not wait():
                 continue

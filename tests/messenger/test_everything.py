@@ -10,7 +10,8 @@ import pytest
 
 from core.messenger import events
 from core.messenger.events import MessageKind, Outcome
-from core.net_crypto import HeldMemory
+from core.net_crypto import HeldMemory, SessionMemory
+from core.net_crypto.lasting import PACKETS
 from core.net_crypto.session import Session
 from core.savedata.profile import UserStatus
 from core.wire import Record, WireError
@@ -45,11 +46,16 @@ class Rough(World):
         super().carry(way, sender, packet, arrive)
 
 
-def pair(world: World, number: int, memory: HeldMemory | None = None) -> tuple[Talker, Talker]:
+def pair(
+    world: World,
+    number: int,
+    memory: HeldMemory | None = None,
+    kept: SessionMemory | None = None,
+) -> tuple[Talker, Talker]:
     """Adds two people, always the same two of this number."""
     people = []
     for side, name in enumerate(("alice", "bob")):
-        person = Talker(world, f"{name} {number}", 2 * number + side, memory)
+        person = Talker(world, f"{name} {number}", 2 * number + side, memory, kept)
         world.people.append(person)
         world.at_endpoint[person.endpoint] = person
         people.append(person)
@@ -109,26 +115,28 @@ def check(alice: Talker, bob: Talker, loss: float) -> None:
     assert relay_of(alice.name) in bob.connections.relays_to_save(alice.key)
 
 
-def traces(shards: list[list[int]], seed: int, loss: float) -> dict[str, Any]:
+def traces(shards: list[list[int]], keeps: bool) -> dict[str, Any]:
     """Returns all that each person sent and was told; the pairs of each inner list share a process
-    and its memory."""
+    and its memory, that for sessions which outlive it too if it `keeps` them."""
     found: dict[str, Any] = {}
     for numbers in shards:
-        world, memory = Rough(seed, loss), HeldMemory()
+        world, memory, kept = Rough(5, 0.15), HeldMemory(), SessionMemory() if keeps else None
         world.relay = True
 
         def told(one: Talker, world: Rough = world) -> None:
             found[one.name] = (list(world.traces[one.name]), list(one.events), one.drops.copy())
 
-        tell(world, [pair(world, number, memory) for number in numbers], told)
+        tell(world, [pair(world, number, memory, kept) for number in numbers], told)
+        assert memory.used == 0
+        assert kept is None or kept.packets.left == PACKETS
     return found
 
 
-@pytest.mark.parametrize("loss", [0.0, 0.15])
+@pytest.mark.parametrize("keeps", [False, True])
 def test_an_identity_does_the_same_in_one_shard_with_others_and_in_one_of_its_own(
-    loss: float,
+    keeps: bool,
 ) -> None:
-    together = traces([[1, 2, 3, 4]], 5, loss)
-    assert len(together) == 8
-    assert traces([[1, 3], [4, 2]], 5, loss) == together
-    assert traces([[1], [2], [3], [4]], 5, loss) == together
+    together = traces([[1, 2, 3]], keeps)
+    assert len(together) == 6
+    assert traces([[3, 1], [2]], keeps) == together
+    assert traces([[1], [2], [3]], keeps) == together

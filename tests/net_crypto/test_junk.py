@@ -18,8 +18,10 @@ from core.crypto import KeyPair, PublicKey
 from core.endpoint import Endpoint, udp4
 from core.messenger import events
 from core.messenger.events import Connection
+from core.net_crypto import SessionMemory
 from core.net_crypto.cookies import LIFE_S
 from core.net_crypto.handshakes import REAL_KEYS
+from core.net_crypto.lasting import PACKETS, SESSIONS
 from core.net_crypto.limits import MAX_PURSES
 from core.packets.net_crypto import CookieResponse, CookieResponseBody
 from core.wire import WireError
@@ -209,7 +211,10 @@ class Friend:
 def test_a_flood_of_junk_is_not_kept_and_keeps_no_friend_out(count: int, starts: int) -> None:
     world = World(7)
     world.relay = True
-    bob = add(world, "bob")
+    kept = SessionMemory()
+    bob = Chatter(world, "bob", 1, kept=kept)
+    world.people.append(bob)
+    world.at_endpoint[bob.endpoint] = bob
     flood = Flood(world, bob)
     friends = [
         Friend(world, bob, "alice", Connection.DIRECT),
@@ -225,11 +230,14 @@ def test_a_flood_of_junk_is_not_kept_and_keeps_no_friend_out(count: int, starts:
             assert world.run_until(friend.is_met, 2), f"{friend.way} is kept out at {number}"
             friend.speak()
         world.run_for(end - world.now)
+        bob.store()
         assert len(bob.told(events.Message)) == len(friends) * (number + 1)
         resident = resident or _resident()
     assert flood.sent == count
     assert _resident() - resident < LEAK
     _check_bounds(bob)
+    assert kept.sessions.left >= SESSIONS - len(friends)
+    assert kept.packets.left >= PACKETS - 10  # what friends may have on its way
     for reason in (
         "crypto_cookie_box", "crypto_cookie_limit:source", "crypto_cookie_limit:all",
         "crypto_cookie_response", "crypto_cookie", "crypto_cookie_old", "crypto_handshake_box",
