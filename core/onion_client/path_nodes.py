@@ -99,7 +99,11 @@ class PathNodes:
 
     def learn(self, nodes: Iterable[NodeInfo]) -> None:
         """Takes at most eight new ones of the nodes that the DHT itself talks with: their families
-        can be sent to."""
+        can be sent to. Suspects with whom it talks no more are gone and leave the ring."""
+        nodes = list(nodes)
+        talking = {node.key for node in nodes}
+        for key in [key for key in self._ring if key not in talking and self.is_suspect(key)]:
+            del self._ring[key]
         added = 0
         for node in nodes:
             self._families.add(is_ipv4(node.endpoint))
@@ -118,7 +122,7 @@ class PathNodes:
         nodes = list(nodes)
         for node in [node for node in nodes if not self.is_proven(node.key)] or nodes:
             self._note(node.key, self._standing(node.key) + 1)
-            if node.key in self._saved and self.is_suspect(node.key) and len(self._ring) > 1:
+            if self._ring and node.key in self._saved and self.is_suspect(node.key):
                 self._saved.remove(node.key)  # the DHT has found others
                 del self._bootstrap[node.key]
 

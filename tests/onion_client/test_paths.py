@@ -350,6 +350,16 @@ def test_suspects_leave_the_ring_first_and_do_not_come_back_from_the_dht() -> No
     assert not set(nodes.sample(99)) & set(infos[24:32])
 
 
+def test_suspects_with_whom_the_dht_talks_no_more_leave_the_ring() -> None:
+    nodes = PathNodes(StreamedEntropy("nodes"))
+    infos = [make_node(number).info for number in range(4)]
+    nodes.learn(infos)
+    for _ in range(2):
+        nodes.failed(infos[:2])
+    nodes.learn(infos[1:3])  # 0 is gone, 1 does no hops, and 3 may do them still
+    assert set(nodes.sample(9)) == set(infos[1:])
+
+
 def test_records_of_path_nodes_are_bounded() -> None:
     nodes = PathNodes(StreamedEntropy("nodes"))
     for number in range(1000):
