@@ -21,7 +21,7 @@ from core.messenger.events import (
 from tests.identity.clock import run
 from toxmesh.cli import commands
 from toxmesh.commands import identity_serve
-from toxmesh.identity import mailbox
+from toxmesh.identity import bot, mailbox
 from toxmesh.identity.bot import Bot
 from toxmesh.identity.identity import Identity
 from toxmesh.identity.inbox import StoredMessage
@@ -92,6 +92,19 @@ def test_an_echo_bot_takes_everybody_and_answers_each_message_with_itself() -> N
 def test_others_are_taken_if_that_is_wanted(accept: bool) -> None:
     _, _, friends = talk(FriendRequest(BOB, b"please"), accept=accept, friend=False)
     assert friends == accept
+
+
+def test_s29_a_bot_takes_no_friends_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot, "MOST_TAKEN", 1)
+    carol = KeyPair.generate(SeededEntropy("carol")).public
+    said, _, friends = talk(
+        FriendRequest(BOB, b"please"), FriendRequest(carol, b"me too"), echo=True, friend=False
+    )
+    assert friends
+    assert said[1:] == [
+        f"request {carol.hex().upper()} me too",
+        "failed there are 1 friends, and no more are taken",
+    ]
 
 
 def test_no_friend_ends_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:

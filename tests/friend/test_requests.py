@@ -96,6 +96,16 @@ def test_another_nospam_is_not_taken_but_several_of_ours_are() -> None:
         world.requests.set_nospams([bytes((n, 0, 0, 0)) for n in range(17)])
 
 
+def test_s29_a_thousand_requests_with_a_wrong_nospam_show_and_keep_nothing() -> None:
+    world = World()
+    for number in range(1000):
+        world.hear(stranger(number), nospam=number.to_bytes(4, "big"))
+    assert world.drops == {"friend_request_nospam": 1000}
+    assert world.shown == []
+    world.hear(stranger(5))
+    assert len(world.shown) == 1  # a wrong guess is nothing that keeps anybody out
+
+
 def test_friends_and_we_ourselves_need_not_ask() -> None:
     world = World()
     world.hear(FRIEND)

@@ -1,5 +1,6 @@
 """A friend that sends whatever it likes: nothing breaks, nothing grows, all is told or counted."""
 
+import tracemalloc
 from collections import Counter
 from contextlib import suppress
 
@@ -105,3 +106,54 @@ def test_a_friend_may_send_anything(data: list[bytes], answers: bool) -> None:
     assert Counter(one.number for one in alice.told(events.FileEnded)) == begun
     assert alice.messenger.transfers(world.bob.key) == []
     assert alice.messenger.next_timer() is None
+
+
+def test_s31_offers_of_absurd_sizes_take_256_places_and_no_memory() -> None:
+    world = connected()
+    alice = world.alice
+    alice.capacity = 1000
+    name = (b"../" * 85).ljust(255, b"\0")
+    offers = [
+        packets.FileRequest(number, 0, packets.UNKNOWN_SIZE - 1, bytes(32), name).encode()
+        for number in range(256)
+    ]
+    tracemalloc.start()
+    for offer in offers * 2:
+        alice.hear(offer)
+    for number in range(256):
+        alice.messenger.file_control(world.bob.key, 256 + number, Control.RESUME, world.now)
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2 << 20
+    assert held < 1 << 20
+    told = alice.told(events.FileOffer)
+    assert len(told) == len(alice.messenger.transfers(world.bob.key)) == 256
+    assert {(one.size, one.name) for one in told} == {(packets.UNKNOWN_SIZE - 1, name.decode())}
+    assert alice.drops["messenger_file_number"] == 256
+
+
+def test_s31_seeks_and_data_beyond_the_end_are_counted_and_nothing_is_read_or_kept() -> None:
+    world = connected()
+    alice, bob = world.alice, world.bob.key
+    ours = alice.messenger.send_file(bob, 0, 3000, None, "f", world.now)
+    for position in (3000, 3001, packets.UNKNOWN_SIZE):
+        alice.hear(packets.FileSeek(1, ours, position).encode())
+    assert alice.drops["messenger_file_seek"] == 3
+    alice.hear(packets.FileRequest(0, 0, 10, bytes(32), b"f").encode())
+    alice.hear(packets.FileData(0, bytes(1371)).encode())
+    assert alice.drops["messenger_file_data"] == 1  # it was not accepted yet
+    alice.messenger.file_control(bob, 256, Control.RESUME, world.now)
+    for _ in range(3):
+        alice.hear(packets.FileData(0, bytes(1371)).encode())
+    assert [len(one.data) for one in alice.told(events.FileChunk)] == [10]
+    assert alice.drops["messenger_file_data"] == 3
+
+
+def test_s31_a_file_of_no_size_is_over_with_its_first_packet() -> None:
+    world = connected()
+    alice = world.alice
+    alice.hear(packets.FileRequest(7, 0, 0, bytes(32), b"").encode())
+    alice.messenger.file_control(world.bob.key, 263, Control.RESUME, world.now)
+    alice.hear(packets.FileData(7, b"").encode())
+    assert [one.transferred for one in alice.told(events.FileEnded)] == [0]
+    assert alice.messenger.transfers(world.bob.key) == []

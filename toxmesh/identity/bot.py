@@ -11,6 +11,10 @@ from toxmesh.identity.mailbox import MailboxError
 from toxmesh.identity.profiles import ProfileError
 from toxmesh.identity.shown import one_line
 
+MOST_TAKEN = 1000
+"""Friends that a bot has when it takes nobody more by itself: each is searched for and saved, and
+whoever knows the Tox ID makes as many keys as they like."""
+
 
 class Bot:
     """What one identity does by itself about what happens, and says of it.
@@ -54,7 +58,9 @@ class Bot:
                 self._say("connected" if connected else "not connected")
             case FriendRequest(key):
                 self._say(f"request {key.hex().upper()} {one_line(event.text)}")
-                if self._accept:
+                if self._accept and len(self._own.friends) >= MOST_TAKEN:
+                    self._say(f"failed there are {MOST_TAKEN} friends, and no more are taken")
+                elif self._accept:
                     self._own.accept(key)
             case ConnectionChanged(key, connection):
                 self._say(f"friend {key.hex().upper()} {connection.value}")

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from core.crypto import PublicKey
-from core.messenger.events import Message, MessageKind
+from core.messenger.events import FriendRequest, Message, MessageKind
 from toxmesh.identity.host import AnyEvent
 from toxmesh.identity.mailbox import Mailbox, MailboxFull
 
 MOST_EVENTS = 10_000
 """Events beside messages that wait to be taken; what comes beyond them is lost and counted."""
+MOST_REQUESTS = 256
+"""Friend requests among them, one of each who asks: strangers crowd out nothing that friends do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Inbox:
         self._mailbox: Mailbox | None = None
         self._events: deque[AnyEvent] = deque()
         self._plain = 0  # events that are no messages
+        self._asking: set[PublicKey] = set()  # whose requests wait
         self._lost = 0
         self._at = 0  # the number of the message that was taken last
         self._answered: set[int] = set()  # that one, or messages behind it
@@ -65,13 +68,23 @@ class Inbox:
             self._came = None
 
     def put(self, event: AnyEvent) -> None:
-        """Keeps an event."""
-        if self._plain >= MOST_EVENTS:
+        """Keeps an event; of too many the oldest stay."""
+        full = self._plain >= MOST_EVENTS
+        if isinstance(event, FriendRequest):
+            if event.friend in self._asking:
+                return
+            full = full or len(self._asking) >= MOST_REQUESTS
+        if full:
             self._lost += 1
             return
-        self._plain += 1
+        self._note(event)
         self._events.append(event)
         self._wake()
+
+    def _note(self, event: AnyEvent) -> None:
+        self._plain += 1
+        if isinstance(event, FriendRequest):
+            self._asking.add(event.friend)
 
     def put_message(self, friend: PublicKey, kind: MessageKind, raw: bytes, at: float) -> None:
         """Keeps a message, on disk first; `at` is in Unix seconds. Raises MailboxError where the
@@ -96,7 +109,7 @@ class Inbox:
                 self._answered.discard(event.number)
                 return
         else:
-            self._plain += 1
+            self._note(event)
         self._events.appendleft(event)
         self._wake()
 
@@ -119,6 +132,8 @@ class Inbox:
                 event = self._events.popleft()
                 if not isinstance(event, StoredMessage):
                     self._plain -= 1
+                    if isinstance(event, FriendRequest):
+                        self._asking.discard(event.friend)
                     yield event
                     continue
                 self._at = event.number
