@@ -1,15 +1,17 @@
-"""Programs use identities that a node hosts, while processes of the node are killed."""
+"""Programs use identities that a node hosts, while its processes are killed or replaced."""
 
 import asyncio
 import os
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from core.messenger.events import FriendRequest
+from ops import client
 from tests.identity.test_identity import Diary, Neighbours, node
 from tests.processes.hosted import SERVING, make_profile, settings
 from tests.processes.node import Node, running
@@ -19,7 +21,7 @@ from toxmesh.identity.inbox import StoredMessage
 pytestmark = pytest.mark.process
 
 COUNT = 200  # messages, each of which is answered
-BACK_S = 10.0  # after a process was killed, until answers come again
+BACK_S = 10.0  # after a process was replaced, until all is answered again
 
 
 async def answer(program: HostedIdentity) -> None:
@@ -49,9 +51,31 @@ async def kill(host: Node, name: str) -> None:
     os.kill(row["pid"], signal.SIGKILL)
 
 
-def test_a_program_answers_each_message_once_whichever_process_is_killed(tmp_path: Path) -> None:
+async def replace(host: Node, name: str) -> None:
+    """Replaces a process of the node in order."""
+    args = {"name": name}
+    await asyncio.to_thread(client.ask, host.state_dir, "worker restart", args, timeout_s=60)
+
+
+async def upgrade(host: Node, name: str) -> None:
+    """Replaces all processes of the node, as for another version."""
+    await asyncio.to_thread(client.ask, host.state_dir, "upgrade", {}, timeout_s=120)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "names"),
+    [
+        (kill, ("messenger.0", "net_crypto.0", "messenger.0", "net_crypto.0", "messenger.0")),
+        pytest.param(replace, ("messenger.0", "net_crypto.0"), marks=pytest.mark.slow),
+        pytest.param(upgrade, ("all",), marks=pytest.mark.slow),
+    ],
+)
+def test_a_program_answers_each_message_once_whatever_becomes_of_its_hosts_processes(
+    tmp_path: Path, disturb: Callable[[Node, str], Awaitable[None]], names: tuple[str, ...]
+) -> None:
     folder = tmp_path / "identities"
     make_profile(folder, "bot")
+    at = {20 + 40 * place: name for place, name in enumerate(names)}
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
@@ -72,9 +96,9 @@ def test_a_program_answers_each_message_once_whichever_process_is_killed(tmp_pat
             await asyncio.wait_for(alice.wait_online(program.public_key), 120)
             for number in range(COUNT):
                 alice.send(program.public_key, f"{number}")
-                if number % 40 == 20:
-                    await answered(hers, number // 2, 60)
-                    await kill(host, "messenger.0" if number % 80 == 20 else "net_crypto.0")
+                if number in at:
+                    await answered(hers, number // 2, 60)  # the others are on their way
+                    await disturb(host, at[number])
                     await answered(hers, number + 1, BACK_S)
             await answered(hers, COUNT, 60)
             await asyncio.sleep(2)  # for what comes twice
