@@ -1,14 +1,16 @@
 """Correctly encrypted but wrong packets straight at the modules."""
 
 import contextlib
+from collections.abc import Sequence
 
 import pytest
 
 from core import crypto
 from core.crypto import KeyPair
-from core.endpoint import udp4
+from core.endpoint import Endpoint, udp4
 from core.entropy import SeededEntropy
 from core.module import ProtocolViolation
+from core.onion import OnionModule
 from core.packets import ROUTES
 from core.wire import WireError
 from tests.fuzz import modules
@@ -77,8 +79,8 @@ def test_the_fuzzer_gets_behind_the_doors_that_need_an_answer_first(
     pairs: list[modules.Pair] = []
 
     class Seen(Wrong):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args)  # type: ignore[arg-type]  # handed through
+        def __init__(self, node: bytes, seed: int | str, homes: Sequence[Endpoint]) -> None:
+            super().__init__(node, seed, homes)
             made.append(self)
 
     class Kept(modules.Pair):
@@ -92,7 +94,9 @@ def test_the_fuzzer_gets_behind_the_doors_that_need_an_answer_first(
     assert made[0].ping_ids
     assert made[0].tokens
     assert {"return 140", "return 141", "return 142", "sendback"} <= set(made[0].learned)
-    onion = pairs[0].modules["onion"].snapshot()  # type: ignore[attr-defined]  # not in the protocol
+    module = pairs[0].modules["onion"]
+    assert isinstance(module, OnionModule)
+    onion = module.snapshot()
     assert onion["announce_entries"]
     assert onion["group_chats"]
     assert onion["data_entries"]

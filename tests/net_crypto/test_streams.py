@@ -239,12 +239,12 @@ def test_when_no_way_takes_a_packet_it_waits_and_is_not_lost() -> None:
 def test_the_receiver_speaks_soon_and_not_too_often() -> None:
     pair = Pair()
     pair.receiving.take(0, b"a", 5.0)
-    assert pair.receiving.request_at == 5.01
+    assert pair.receiving.request_at == 5.0  # at once, for nothing was told in the last second
     pair.receiving.told_in_passing()
     assert pair.receiving.request_at == float("inf")
     pair.receiving.take(2, b"c", 5.0)
     pair.receiving.told_in_passing()  # is not enough while something is missing
-    assert pair.receiving.request_at == 5.01
+    assert pair.receiving.request_at == 5.0
     assert pair.receiving.request(0.02, 99, 5.01) == b"\x01\x01"
     assert pair.receiving.request_at == pytest.approx(5.06)
     pair.receiving.take(3, b"d", 5.02)
@@ -260,6 +260,8 @@ def test_the_receiver_speaks_soon_and_not_too_often() -> None:
     assert pair.out == [b"a", b"b", b"c", b"d"]
     assert pair.receiving.request(0.02, 99, 20.01) == b"\x01"
     assert pair.receiving.request_at == float("inf")
+    pair.receiving.take(4, b"e", 20.5)
+    assert pair.receiving.request_at == pytest.approx(20.51)  # more may come that it can tell of
 
 
 def test_by_relay_no_more_is_on_its_way_than_a_stock_peer_can_hold() -> None:

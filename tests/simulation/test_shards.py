@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from core.crypto import open_sealed, seal
+from core.onion import OnionModule
 from tests.simulation import Node, Peer, World
 
 RETURN = bytes(range(177))  # what the hops before us sealed for themselves; opaque to us
@@ -90,6 +91,6 @@ def test_the_nodes_of_a_network_learn_which_of_them_store_announcements() -> Non
     world.run_for(30.0)
     for node in world.nodes:
         for module in node.modules["onion"]:
-            nodes = module.nodes  # type: ignore[attr-defined]  # OnionModule
-            count, _ = nodes.closest_packed(bytes(32), to_lan=False, only_announcers=True)
+            assert isinstance(module, OnionModule)
+            count, _ = module.nodes.closest_packed(bytes(32), to_lan=False, only_announcers=True)
             assert count == 4
