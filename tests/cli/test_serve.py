@@ -20,7 +20,7 @@ from core.messenger.events import (
 )
 from tests.identity.clock import run
 from toxmesh.cli import commands
-from toxmesh.commands import identity_serve
+from toxmesh.commands import identity_online, identity_serve
 from toxmesh.identity import bot, mailbox
 from toxmesh.identity.bot import Bot
 from toxmesh.identity.identity import Identity
@@ -166,3 +166,33 @@ def test_several_share_ports_from_the_given_one_on(
         CliRunner().invoke(commands(), words, standalone_mode=False)
     spans = [(first, last) for name, first, last in asked if name == "a"]
     assert spans == [(40000, 40001), (65535, 65535), (0, 0), (None, None)]
+
+
+def test_who_finds_no_network_is_told_once_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def story() -> None:
+        own = Identity.create("Bot", bootstrap=[], ports=(0, 0), hosts=("127.0.0.1",))
+        async with own, identity_online.patience(own):
+            await asyncio.sleep(identity_online.PATIENCE_S - 1)
+            assert capsys.readouterr().err == ""
+            await asyncio.sleep(200)
+        async with own, identity_online.patience(own):
+            await asyncio.sleep(5)
+
+    run(story())
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no way into the network within 60 s" in said
+    assert "--bootstrap" in said
+
+
+def test_an_address_that_is_not_ours_is_no_fault_of_the_port(tmp_path: Path) -> None:
+    at = ("--state-dir", str(tmp_path))
+    runner = CliRunner()
+    runner.invoke(commands(), ["identity", "create", "bot", *at], standalone_mode=False)
+    wanted = ["identity", "serve", "bot", "--listen", "192.0.2.1", *at]
+    done = runner.invoke(commands(), wanted, standalone_mode=False)
+    assert done.return_value == 3
+    assert "--listen" in done.output
+    assert "--udp-port" not in done.output

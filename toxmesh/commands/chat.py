@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toxmesh.commands.identity import says_why
-from toxmesh.commands.identity_online import identity, online_options, run
+from toxmesh.commands.identity_online import identity, online_options, patience, run
 from toxmesh.identity.shown import one_line
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def command(name: str, to: str | None, **options: Any) -> int:
     own = identity(name, **options)
 
     async def talk() -> int:
-        async with own:
+        async with own, patience(own):
             chat = Chat(own, click.echo)
             click.echo(f"you are {own.tox_id}; /help helps")
             if to is not None:

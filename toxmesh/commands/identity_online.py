@@ -1,20 +1,25 @@
 """What every command does that goes online as an identity: its options, and how it ends."""
 
 import asyncio
+import errno
 import signal
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toxmesh.commands import complain
 from toxmesh.commands.identity import passphrase_from, passphrase_option, state_dir_option
 
 if TYPE_CHECKING:
     from toxmesh.identity.identity import Identity
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATIENCE_S = 60.0
+"""A start takes some 10 s, and by relays alone 30."""
 
 _OPTIONS = (
     click.option(
@@ -81,6 +86,25 @@ def identity(
         raise ProfileError(str(error)) from None
 
 
+@asynccontextmanager
+async def patience(own: "Identity") -> AsyncIterator[None]:
+    """Says once what to do if friends cannot find an identity for long after its start."""
+
+    async def wait() -> None:
+        await asyncio.sleep(PATIENCE_S)
+        if not own.connected:
+            complain(
+                f"no way into the network within {PATIENCE_S:g} s; it is tried on. Is this machine "
+                "online? Nodes of yours are named with --bootstrap, relays with --relay"
+            )
+
+    waiting = asyncio.get_running_loop().create_task(wait())
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
 def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Runs a command until it ends by itself, or SIGINT or SIGTERM ends it: then in order, with 0.
 
@@ -113,6 +137,9 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         return asyncio.run(guarded())
     except PortError as error:
-        raise ProfileError(f"{error.strerror}; choose another with --udp-port") from None
+        then = "choose another with --udp-port"
+        if error.errno == errno.EADDRNOTAVAIL:
+            then = "give an address of this machine with --listen"
+        raise ProfileError(f"{error.strerror}; {then}") from None
     except MailboxError as error:
         raise ProfileError(str(error)) from None

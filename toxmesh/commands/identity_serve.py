@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toxmesh.commands.identity import says_why
-from toxmesh.commands.identity_online import identity, online_options, run
+from toxmesh.commands.identity_online import identity, online_options, patience, run
 
 _LAST_PORT = 65535
 
@@ -54,6 +54,7 @@ def command(
         async with AsyncExitStack() as stack:
             for own in served:  # each with a door for `toxmesh identity status`
                 await stack.enter_async_context(own)
+                await stack.enter_async_context(patience(own))
                 own.open_door()
                 if programs:
                     await stack.enter_async_context(open_gate(own))

@@ -9,7 +9,7 @@ import click
 
 from toxmesh.commands import complain
 from toxmesh.commands.identity import says_why
-from toxmesh.commands.identity_online import identity, online_options, run
+from toxmesh.commands.identity_online import identity, online_options, patience, run
 
 FAILED = 2
 
@@ -47,7 +47,7 @@ def command(name: str, friend: str, file: Path, timeout_s: float, **options: Any
     own = identity(name, **options)
 
     async def send() -> int:
-        async with own:
+        async with own, patience(own):
             listening = asyncio.get_running_loop().create_task(_drain(own))
             try:
                 try:
@@ -71,7 +71,10 @@ def command(name: str, friend: str, file: Path, timeout_s: float, **options: Any
 
                     await own.send_file(key, file, progress=progress)
             except TimeoutError:
-                complain(f"the friend was not there within {timeout_s:g} s")
+                why = "not been online, or has not taken you as a friend"
+                if not own.connected:
+                    why = "not been found: no node answers you; name some with --bootstrap"
+                complain(f"the friend was not there within {timeout_s:g} s: they have {why}")
                 return FAILED
             except (TransferFailed, MessengerError, OSError) as error:
                 complain(f"{file} was not sent: {error}")
