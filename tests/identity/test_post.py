@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from core.crypto import PublicKey, SecretKey
-from core.messenger.errors import NotConnected
+from core.messenger.errors import NotConnected, UnknownFriend
 from core.messenger.events import MessageKind
 from tests.identity.clock import run
 from toxmesh.identity.mailbox import Mailbox
@@ -142,5 +144,23 @@ def test_a_letter_beyond_what_was_handed_over_is_no_receipt() -> None:
         desk.post.arrived(ALICE, 2**62)
         await asyncio.sleep(0)
         assert box.counts() == (1, 0)
+
+    run(story())
+
+
+def test_who_waits_for_a_friend_that_was_removed_hears_it() -> None:
+    async def story() -> None:
+        box = Mailbox(None, SECRET)
+        desk = Desk(box)
+        desk.post.online(ALICE, True)
+        sent = [desk.post.send(ALICE, MessageKind.NORMAL, b"%d" % number) for number in range(3)]
+        desk.post.receipt(ALICE, 1)
+        desk.post.forget(ALICE)
+        assert [one.done for one in sent] == [True, False, False]
+        await sent[0].delivered()
+        with pytest.raises(UnknownFriend):
+            await sent[1].delivered()
+        assert desk.post._sent == {}
+        assert box.counts() == (0, 0)
 
     run(story())

@@ -249,15 +249,19 @@ class Mailbox:
                 "DELETE FROM outgoing WHERE friend = ? AND id <= ?", (friend, upto)
             ).rowcount
 
-    def forget(self, friend: bytes) -> None:
-        """Forgets all that was to be sent to somebody who is no friend any more, and its
-        session."""
-        if self._outgoing:
-            self._outgoing -= self._run(
-                "DELETE FROM outgoing WHERE friend = ?", (friend,)
-            ).rowcount
-        if self._heard.pop(friend, None) is not None:
-            self._run("DELETE FROM heard WHERE friend = ?", (friend,))
+    def forget(self, friend: bytes) -> list[int]:
+        """Forgets all that was to be sent to somebody who is no friend any more, and its session;
+        returns the numbers of those messages."""
+        numbers: list[int] = []
+        with self.together():
+            if self._outgoing:
+                rows = self._run("SELECT id FROM outgoing WHERE friend = ?", (friend,))
+                numbers = [number for (number,) in rows]
+                self._run("DELETE FROM outgoing WHERE friend = ?", (friend,))
+                self._outgoing -= len(numbers)
+            if self._heard.pop(friend, None) is not None:
+                self._run("DELETE FROM heard WHERE friend = ?", (friend,))
+        return numbers
 
     def has(self, number: int) -> bool:
         """Tells whether a message is still to be delivered."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from core.crypto import PublicKey
-from core.messenger.errors import MessengerError
+from core.messenger.errors import MessengerError, UnknownFriend
 from core.messenger.events import MessageKind
 from core.packets.messenger import MAX_MESSAGE_SIZE
 from toxmesh.identity.mailbox import Mailbox, MailboxError
@@ -31,13 +31,20 @@ class Sent:
         self._delivered = asyncio.get_running_loop().create_future()
 
     async def delivered(self) -> None:
-        """Waits until the friend's process has the message."""
+        """Waits until the friend's process has the message. Raises UnknownFriend where that was
+        removed before."""
         await asyncio.shield(self._delivered)
 
     @property
     def done(self) -> bool:
         """Whether it has arrived."""
-        return self._delivered.done()
+        return self._delivered.done() and self._delivered.exception() is None
+
+    def gave_up(self) -> None:
+        """It is sent no more."""
+        if not self._delivered.done():
+            self._delivered.set_exception(UnknownFriend("the friend was removed before"))
+            self._delivered.exception()  # it need not be that anybody waits
 
     def arrived(self) -> None:
         """Its receipt has come."""
@@ -103,8 +110,12 @@ class Post:
 
     def forget(self, friend: PublicKey) -> None:
         """Gives up what was to be sent to somebody who is no friend any more."""
+        self._settle(friend)
         self._ways.pop(friend, None)
-        self._mailbox.forget(friend)
+        for number in self._mailbox.forget(friend):
+            sent = self._sent.pop(number, None)
+            if sent is not None:
+                sent.gave_up()
 
     def online(self, friend: PublicKey, online: bool) -> None:
         """A friend has come or gone. Whatever has no receipt by then is sent again next time."""
