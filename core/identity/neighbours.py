@@ -11,7 +11,7 @@ MOST_PATH_NODES = 128
 """Nodes for the paths of all: some hundred spread what thousands of identities send."""
 
 MOST_ANNOUNCES = 65_536
-"""Announcements that all of them keep for others: 32 for each of 2,000. 20 MB, of which only what
+"""Announcements that all of them keep for others: 24 for each of 2,700. 20 MB, of which only what
 is used takes memory."""
 
 
