@@ -31,10 +31,7 @@ from core.wire import WireError
 MOST_KEYS = 20
 """Combined keys with nodes that are kept: 3 KB. A dozen are nodes of the DHT, the others of who
 announces itself here or has a path over us; what is computed anew costs 31 us."""
-MOST_ANNOUNCES = 24
-"""Announcements that are kept for others, the nearest to our key. On average a node is among the 12
-nearest of as many as that; c-toxcore has 160 places (onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES),
-and where many come at once they would fill with those that have found nearer nodes since."""
+MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
 MOST_GROUPS = 64  # ours
 MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
 MOST_OWN_RELAYS = 2  # c-toxcore onion_client.c: send_dhtpk_announce, of the 4 nodes it names

@@ -11,6 +11,7 @@ from core.packets.nodes import NodeInfo
 
 TARGETS = 12  # c-toxcore onion_client.h: MAX_ONION_CLIENTS_ANNOUNCE
 NOT_ANNOUNCED_S = 3.0  # c-toxcore onion_client.c: ANNOUNCE_INTERVAL_NOT_ANNOUNCED
+MOST_DOUBLINGS = 5  # of that time, for nodes that refuse again and again: 96 s
 ANNOUNCED_S = 15.0  # c-toxcore onion_client.c: ANNOUNCE_INTERVAL_ANNOUNCED
 STABLE_ANNOUNCE_S = 120.0  # c-toxcore onion_client.c: ANNOUNCE_INTERVAL_STABLE
 ROUND_SIZE = 6  # c-toxcore onion_client.c: do_announce, random nodes asked at a time
@@ -62,8 +63,12 @@ class OwnAnnounce(Lookup):
         if node.pinged == NEVER:
             return node.added + SETTLE_S
         path = node.path
-        if path is None or node.is_stored == NOT_STORED or not self.pool.has(path, now):
+        if path is None or not self.pool.has(path, now):
             return node.pinged + NOT_ANNOUNCED_S
+        if node.is_stored == NOT_STORED:
+            # A full node stays full for a while. (The reference asks again each 3 s.)
+            doublings = min(max(0, node.refusals - 2), MOST_DOUBLINGS)
+            return node.pinged + NOT_ANNOUNCED_S * (1 << doublings)
         due = max(path.dead_at(), node.pinged + NOT_ANNOUNCED_S)
         if not node.is_stable(path, now):
             return min(due, node.pinged + ANNOUNCED_S)

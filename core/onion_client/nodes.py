@@ -25,6 +25,7 @@ class OnionNode:
         "node",
         "path",
         "pinged",
+        "refusals",
         "shared",
         "unanswered",
     )
@@ -35,6 +36,8 @@ class OnionNode:
         self.added = now
         self.pinged = NEVER
         self.unanswered = 0
+        self.refusals = 0
+        """Answers in a row with which it stored nothing; the first brings the ping id."""
         self.is_stored = NOT_STORED
         self.key = NO_PING_ID
         """A ping id, or the searched peer's data key if `is_stored` is 1."""
@@ -149,6 +152,7 @@ class NodeList:
         entry.node = node
         entry.shared = shared
         entry.is_stored = is_stored
+        entry.refusals = entry.refusals + 1 if is_stored == NOT_STORED else 0
         entry.key = key
         entry.path = path
         entry.unanswered = 0
