@@ -47,7 +47,7 @@ def _kill(node: Node, name: str) -> float:
 
 def _heard(client: Client, number: int) -> int:
     """Returns how many numbered messages the client has, none of them lost, doubled or late."""
-    texts = client.texts[number]
+    texts = list(client.texts[number])  # more may come while we look
     assert texts == [f"tick {i}" for i in range(len(texts))]
     return len(texts)
 
