@@ -105,6 +105,19 @@ def test_a_full_box_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     box.receive(BOB, 0, b"3", 0.0)
 
 
+def test_where_a_disk_has_no_room_nobody_is_told_to_move_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(db: sqlite3.Connection) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(mailbox, "_make_tables", no_room)
+    with pytest.raises(MailboxError, match=r"there is no room for .*; make some on the disk"):
+        Mailbox(tmp_path / "x.messages", SECRET)
+
+
 def test_files_that_are_no_mailbox_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.messages"
     path.write_bytes(b"this is no database" * 100)

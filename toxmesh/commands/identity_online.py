@@ -105,8 +105,9 @@ async def patience(own: "Identity") -> AsyncIterator[None]:
         waiting.cancel()
 
 
-def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Runs a command until it ends by itself, or SIGINT or SIGTERM ends it: then in order, with 0.
+def run(main: Callable[[], Coroutine[Any, Any, int]], stopped_code: int = 0) -> int:
+    """Runs a command until it ends by itself, or SIGINT or SIGTERM ends it: then in order, with
+    `stopped_code`.
 
     Raises ProfileError for what can be said in a sentence.
     """
@@ -132,7 +133,7 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         except asyncio.CancelledError:
             if not stopped:
                 raise
-            return 0
+            return stopped_code
 
     try:
         return asyncio.run(guarded())

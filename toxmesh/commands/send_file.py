@@ -34,7 +34,10 @@ def command(name: str, friend: str, file: Path, timeout_s: float, **options: Any
 
     Somebody who is no friend yet is asked to become one, if it is a Tox ID.
 
-    Exit codes: 0 all of it has arrived, 2 the friend did not come or did not take it, 3 usage."""
+    A transfer that was stopped goes on where it was, if the friend's client keeps what it has.
+
+    Exit codes: 0 all of it has arrived, 2 it has not: the friend did not come or did not take it,
+    or somebody stopped it; 3 usage."""
     from core.messenger.errors import MessengerError, UnknownFriend
     from toxmesh.identity.files import TransferFailed
     from toxmesh.identity.naming import key_of
@@ -79,6 +82,9 @@ def command(name: str, friend: str, file: Path, timeout_s: float, **options: Any
             except (TransferFailed, MessengerError, OSError) as error:
                 complain(f"{file} was not sent: {error}")
                 return FAILED
+            except asyncio.CancelledError:
+                complain(f"stopped: {file} has not arrived; the same command goes on with it")
+                raise
             except ValueError as error:
                 raise ProfileError(f"no friend of yours, and {error}") from None
             finally:
@@ -86,7 +92,7 @@ def command(name: str, friend: str, file: Path, timeout_s: float, **options: Any
         click.echo(f"{size} bytes have arrived")
         return 0
 
-    return run(send)
+    return run(send, FAILED)
 
 
 async def _drain(own: Any) -> None:

@@ -113,6 +113,8 @@ class Mailbox:
                 )
             self._db, db = db, None
         except (OSError, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise MailboxError(f"there is no room for {path}; make some on the disk") from None
             raise MailboxError(
                 f"the messages in {path} cannot be opened: {error}; move the file away, or bring "
                 "back a copy of it"
