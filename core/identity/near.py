@@ -23,6 +23,7 @@ __all__ = ["CarrierDesk", "MakePlace", "NearDesk", "Place", "PlaceOrder", "Place
 ALONE_S = 300.0
 """How long a carrier waits for a far half (ours): its process may be away for some seconds, and an
 identity that the settings have no longer is not asked for any more."""
+REMIND_S = 5.0  # ours: until a far half that may not have heard that its link is over is told again
 
 
 class _Arrival:
@@ -57,6 +58,8 @@ class NearDesk:
         self._alone: dict[PublicKey, float] = {}  # since when they have no far half
         for identity in kept.identities():
             self._alone[identity] = now
+        self._lost: dict[PublicKey, bytes] = {}  # links that were ended here, of those alone
+        self._remind_at: float | None = None
 
     # What the far halves tell
 
@@ -79,9 +82,7 @@ class NearDesk:
             self._lose(identity, message.link)
         elif not link_of.follows(message.number):
             self._drops["identity_link_gap"] += 1
-            desk.unlink()
-            self._alone[identity] = now
-            self._lose(identity, message.link)
+            self._part(identity, desk, now)
         elif isinstance(message, messages.Detach):
             self._end(identity, now)
         else:
@@ -119,6 +120,7 @@ class NearDesk:
                 return
             self.carriers[identity] = desk
         self._alone.pop(identity, None)
+        self._lost.pop(identity, None)
         desk.attach(arrival.link, friends, now)
         desk.place.plan()
 
@@ -127,10 +129,16 @@ class NearDesk:
         do so again."""
         self._arriving.clear()
         for identity, desk in self.carriers.items():
-            if desk.link is not None:
-                self._lose(identity, desk.link.name)
-                desk.unlink()
-            self._alone.setdefault(identity, now)
+            self._part(identity, desk, now)
+
+    def _part(self, identity: PublicKey, desk: CarrierDesk, now: float) -> None:
+        """Ends a link, and says so until the far half has attached anew."""
+        if desk.link is not None:
+            self._lost[identity] = desk.link.name
+            self._lose(identity, desk.link.name)
+            desk.unlink()
+            self._remind_at = self._remind_at or now + REMIND_S
+        self._alone.setdefault(identity, now)
 
     def _lose(self, identity: PublicKey, link: bytes) -> None:
         """Tells whoever believes in a link that it is over."""
@@ -140,10 +148,16 @@ class NearDesk:
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called."""
-        return min(self._alone.values()) + ALONE_S if self._alone else None
+        alone_at = min(self._alone.values()) + ALONE_S if self._alone else None
+        due = [when for when in (alone_at, self._remind_at) if when is not None]
+        return min(due, default=None)
 
     def handle_timer(self, now: float) -> None:
-        """Ends what nobody has asked for in five minutes."""
+        """Ends what nobody has asked for in five minutes, and reminds far halves of others."""
+        if self._remind_at is not None and self._remind_at <= now:
+            self._remind_at = now + REMIND_S if self._lost else None
+            for identity, link in self._lost.items():
+                self._lose(identity, link)
         for identity, since in tuple(self._alone.items()):
             if since + ALONE_S <= now:
                 self._drops["identity_alone"] += 1
@@ -153,6 +167,7 @@ class NearDesk:
 
     def _end(self, identity: PublicKey, now: float) -> None:
         self._alone.pop(identity, None)
+        self._lost.pop(identity, None)
         desk = self.carriers.pop(identity, None)
         if desk is not None:
             desk.close(now, True)

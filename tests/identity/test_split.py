@@ -8,7 +8,7 @@ from core.crypto import KeyPair
 from core.endpoint import from_text
 from core.entropy import SeededEntropy
 from core.identity.far_carrier import LOSSY_TAKEN, LOSSY_WINDOW
-from core.identity.messages import LossyTaken
+from core.identity.messages import LinkLost, LossyTaken
 from core.messenger.events import (
     Connection,
     Control,
@@ -285,16 +285,17 @@ def test_a_carrier_that_nobody_asks_for_is_ended(town: tuple[World, list[Node]])
     world, nodes = town
     alice, bob = meet(world, nodes)
     alice.stop_far()
-    alice.near.desk.messenger_gone(world.now)
+    began = world.now
+    alice.near.desk.messenger_gone(began)
     world.run_for(200)
     assert bob.is_with_key(alice.key), "the session lives on"
     desk = alice.near.desk
-    due = desk.next_timer()
-    assert due is not None
-    assert due > world.now
-    world.run_for(due - world.now)
-    desk.handle_timer(world.now)
-    assert desk.carriers == {}
+    while desk.carriers:
+        due = desk.next_timer()
+        assert due is not None
+        world.run_for(max(0.0, due - world.now))
+        desk.handle_timer(world.now)
+    assert world.now - began == 300
     assert alice.near.drops["identity_alone"] == 1
     assert world.run_until(lambda: not bob.is_with_key(alice.key), limit=5)
 
@@ -499,3 +500,26 @@ def test_a_successor_looks_for_a_friend_at_its_relays(town: tuple[World, list[No
     world.run_for(1)
     assert alice.near.carrier.friends.relays_to_save(bob.key) == [relay], "the messenger knew it"
     assert Connection.NONE not in bob.connections(alice.key)
+
+
+def test_a_far_half_that_does_not_hear_the_end_of_its_link_is_told_again(
+    town: tuple[World, list[Node]],
+) -> None:
+    world, nodes = town
+    alice, bob = meet(world, nodes)
+    desk = alice.near.desk
+    alice.lose = lambda message: isinstance(message, LinkLost)
+    desk.messenger_gone(world.now)
+    world.run_for(1)
+    assert desk.carriers[alice.key].link is None
+    alice.lose = None
+    assert desk.next_timer() == world.now - 1 + 5.0
+    world.run_for(4)
+    desk.handle_timer(world.now)
+    world.run_for(1)
+    assert desk.carriers[alice.key].link is not None
+    world.run_for(4)
+    desk.handle_timer(world.now)
+    assert desk.next_timer() is None
+    say(world, bob, alice, "hello")
+    assert world.run_until(lambda: alice.disk.texts == ["hello"], limit=5)
