@@ -78,13 +78,13 @@ class Kept:
     def follow(self, path: DirectPath, now: float) -> None:
         """Takes down where the peer is, and where it is reached now."""
         words, place = self._words, self._row + layout.WAYS
-        words[place] = 0
         v4, v6, alive = path.v4, path.v6, path.best(now)
-        ways = layout.KNOWN
+        ways = ~words[place] & layout.SECOND
         for endpoint, there, best in ((v4, layout.V4, layout.BEST4), (v6, layout.V6, layout.BEST6)):
             if endpoint is not None:
                 ways |= there | (best if endpoint == alive else 0)
         at = (self._row << 3) + layout.ENDPOINTS_AT
+        at += layout.ENDPOINTS.size if ways & layout.SECOND else 0
         layout.ENDPOINTS.pack_into(self._memory.memory, at, v4 or b"", v6 or b"")
         words[place] = ways
 

@@ -73,7 +73,7 @@ class SessionMemory:
         """`lasting` gives so many bytes that outlive the process; without it they die with us."""
         wanted = (
             (b"toxident", layout.IDENTITY, identities + 1),  # one is written anew behind the old
-            (b"toxsess1", layout.SESSION, sessions),
+            (b"toxsess2", layout.SESSION, sessions),
             (b"toxpack1", layout.PACKET, packets),
         )
         size = sum(size_for(form, capacity) for _, form, capacity in wanted)
@@ -202,11 +202,10 @@ class SessionMemory:
             kept.end(kept.in_order())
             return None
         ways = kept.word(layout.WAYS)
-        if not ways & layout.KNOWN:
-            ways = 0
+        v4, v6 = layout.ENDPOINTS.unpack(row[12 if ways & layout.SECOND else 11])
         known = (
-            (layout.V4, layout.BEST4, Endpoint(row[11][:SOCKADDR4_SIZE])),
-            (layout.V6, layout.BEST6, Endpoint(row[12])),
+            (layout.V4, layout.BEST4, Endpoint(v4[:SOCKADDR4_SIZE])),
+            (layout.V6, layout.BEST6, Endpoint(v6)),
         )
         return SavedSession(
             kept,

@@ -13,8 +13,8 @@ from core.packets.net_crypto import MAX_DATA_SIZE
 IDENTITY = struct.Struct("=Q32s32sQQ")
 """Number, real key, DHT secret key, UDP port, number."""
 
-SESSION = struct.Struct("=Q10Q28s28s32s32s32s32s32s24s24sQQ")
-"""Serial, the words below, endpoints (IPv4, IPv6), `SessionKeys`, serial."""
+SESSION = struct.Struct("=Q10Q56s56s32s32s32s32s32s24s24sQQ")
+"""Serial, the words below, endpoints twice, `SessionKeys`, serial."""
 
 STATE = 1
 NONCES = 2  # how many of our nonces may have been used
@@ -28,13 +28,15 @@ TOP = 9  # behind the latest nonce of the peer's packets without a number
 WAYS = 10  # which endpoints there are
 
 UP, ENDED = 1, 2  # what STATE says
-KNOWN, V4, V6, BEST4, BEST6 = 1, 2, 4, 8, 16
-"""Bits of WAYS: that they are whole, which there are, through which the peer is reached."""
+V4, V6, BEST4, BEST6, SECOND = 1, 2, 4, 8, 16
+"""Bits of WAYS: which there are, through which the peer is reached, and whether they stand in the
+second place: they are written into the other one, and count from when WAYS is."""
 
 ENDPOINTS = struct.Struct("=28s28s")
+"""IPv4, IPv6."""
 ENDPOINTS_AT = 88  # bytes
 KEYS = struct.Struct("=32s32s32s32s32s24s24sQ")
-KEYS_AT = 144
+KEYS_AT = 200
 
 PACKET = struct.Struct(f"=QQQQIHH{MAX_DATA_SIZE}s3xQ")
 """Number of the writing, serial, seq, letter, packet number, size, way, data, number."""

@@ -329,7 +329,7 @@ def test_the_way_that_the_session_had_is_taken_again_at_once(direct: bool) -> No
 def test_the_words_of_a_row_lie_where_its_form_says() -> None:
     assert layout.SESSION.size % 8 == layout.PACKET.size % 8 == layout.IDENTITY.size % 8 == 0
     assert layout.ENDPOINTS_AT == 8 * (layout.WAYS + 1)
-    assert layout.ENDPOINTS_AT + layout.ENDPOINTS.size == layout.KEYS_AT
+    assert layout.ENDPOINTS_AT + 2 * layout.ENDPOINTS.size == layout.KEYS_AT
     assert layout.KEYS_AT + layout.KEYS.size + 8 == layout.SESSION.size
 
 

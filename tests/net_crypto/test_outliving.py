@@ -3,6 +3,7 @@
 import pytest
 
 from core import crypto
+from core.endpoint import udp4
 from core.net_crypto import Tag
 from tests.net_crypto.lives import Mortal, Restless
 from tests.net_crypto.world import Person, World
@@ -157,3 +158,24 @@ def test_at_each_line_of_an_acknowledgement_a_letter_is_delivered_or_on_its_way(
         both.add(bool(acked))
     assert line > 50
     assert both == {False, True}
+
+
+def test_at_each_line_of_a_change_of_address_the_old_or_the_new_one_is_known() -> None:
+    line, known = 0, set()
+    while True:
+        line += 1
+        world = World(line)
+        world.relay = True
+        alice, bob = mortals(world)
+        world.udp = False
+        world.run_for(9)  # the way is not alive, and a new one is believed
+        other = udp4(bytes((10, 1, 2, 3)), 33445)
+        alice.killer.left = line
+        alice.do(alice.crypto.set_endpoint, bob.real.public, other, world.now)
+        if not alice.killer.kills:
+            break
+        where = alice.crypto._sessions[bob.real.public].path.v4
+        assert where in (bob.endpoint, other), line
+        known.add(where)
+    assert line > 10
+    assert known == {bob.endpoint, other}
