@@ -391,7 +391,7 @@ def test_files_go_on_when_the_carrier_dies(town: tuple[World, list[Node]], kills
         bob.host.plan()
         world.run_for(0.02)
         turns += 1
-        if kills and turns % 20 == 0:
+        if kills and turns % 12 == 0:
             alice.kill(True, chance.randrange(30))
     for events, number in ((alice.far.events, 256), (bob.events, 256)):
         chunks = [event for event in events if isinstance(event, FileChunk)]
