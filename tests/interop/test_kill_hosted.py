@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ops import client as door
 from tests.interop import nodes
 from tests.interop.conftest import MakeClient
 from tests.interop.driver import Client, wait_until
@@ -77,16 +78,22 @@ def _texts(first: int, end: int) -> list[str]:
     return [f"message {number} " + "x" * (number % 500) for number in range(first, end)]
 
 
-@pytest.mark.parametrize("version", [NEW, OLD])
-def test_nothing_is_lost_or_doubled_whichever_process_is_killed(
-    hosting: Hosting, make_client: MakeClient, udp: bool, version: str
-) -> None:
+def _meet(hosting: Hosting, client: Client, udp: bool) -> int:
+    """Makes the client a friend of the bot; returns the bot's number there."""
     node = hosting.node
-    client = make_client(version, name="Bob", udp=udp)
     client.meet(node.host, node.udp_port, node.tcp_port, node.key, udp=udp)
     wait_until(lambda: bool(client.connection), "Bob is connected", _MEET_S)
     number = int(client.call("friend_add", address=str(hosting.profile.tox_id), text="hello"))
     wait_until(lambda: bool(client.friends.get(number)), "they are friends", _MEET_S)
+    return number
+
+
+@pytest.mark.parametrize("version", [NEW, OLD])
+def test_nothing_is_lost_or_doubled_whichever_process_is_killed(
+    hosting: Hosting, make_client: MakeClient, udp: bool, version: str
+) -> None:
+    client = make_client(version, name="Bob", udp=udp)
+    number = _meet(hosting, client, udp)
     sent = 0
 
     def answered(count: int, what: str, timeout_s: float) -> None:
@@ -104,5 +111,22 @@ def test_nothing_is_lost_or_doubled_whichever_process_is_killed(
     wait_until(lambda: client.receipts[number] >= sent, "all receipts come", _END_S)
     assert (_heard(client, number), client.receipts[number]) == (sent, sent)
     assert not client.losses  # the session itself has outlived them all
-    drops = node.status()["totals"]["drops"]
-    assert drops.get("bug", 0) == 0
+    assert hosting.node.status()["totals"]["drops"].get("bug", 0) == 0
+
+
+def test_all_processes_are_replaced_during_a_flood(
+    hosting: Hosting, make_client: MakeClient, udp: bool
+) -> None:
+    client = make_client(NEW, name="Bob", udp=udp)
+    number = _meet(hosting, client, udp)
+    texts = _texts(0, 3 * _FLOOD)
+    client.call("send", friend=number, texts=texts)
+    before = hosting.node.workers()
+    door.ask(hosting.node.state, "worker restart", {"name": "*"}, timeout_s=60)
+    after = hosting.node.workers()
+    assert all(after[name]["pid"] != row["pid"] for name, row in before.items())
+    assert sum(row["restarts"] for row in after.values()) == 0
+    wait_until(lambda: client.receipts[number] >= len(texts), "all receipts come", _END_S)
+    wait_until(lambda: _heard(client, number) >= len(texts), "all answers come", _END_S)
+    assert not client.losses
+    assert hosting.node.status()["totals"]["drops"].get("bug", 0) == 0
