@@ -1,9 +1,12 @@
-"""`toxmesh ops identities`, `friends`, `sessions`, `session close`: identities that are hosted."""
+"""`toxmesh ops identities`, `friends`, `sessions`, `session close | trace`: hosted ones."""
 
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from ops import client as door
 from ops import options, screen
@@ -133,6 +136,52 @@ def sessions(
     ]
     _show(answer, heads, rows, left=6)
     return 0
+
+
+def _step(data: dict[str, Any]) -> str:
+    """Returns one line of a trace."""
+    what = screen.plain(data.get("what"))
+    words = [f"{what:<12}"]
+    if "packets" in data:
+        words.append(f"{screen.count(data['packets'])} packets")
+        words.append(f"{screen.count(data.get('bytes'))} bytes")
+    if "number" in data:
+        words.append(f"up to {screen.count(data['number'])}")
+    if "direct" in data:
+        words.append("over udp" if data["direct"] else "by relay")
+    if "taken" in data:
+        words.append(f"taken {screen.count(data['taken'])}, acked {screen.count(data['acked'])}")
+    if "name" in data:
+        words = [screen.plain(data["name"]), what]
+    return "  ".join(words)
+
+
+@click.command("trace")
+@click.argument("key")
+@options.state_dir
+@click.option("--json", "as_json", is_flag=True, help="Print each step as a line of JSON.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many steps.")
+@options.says_why
+def trace(key: str, state_dir: Path, as_json: bool, count: int | None) -> int:
+    """Follow the sessions with a friend's key, step by step, until Ctrl-C.
+
+    What came from the friend is told to the messenger process, which says when it is stored; what
+    is handed over is taken by the net_crypto process, and acked by the friend. Packets
+    are counted; what they say is not shown.
+    """
+    left = count
+    with closing(door.follow(state_dir, "session trace", {"key": key})) as rows:
+        for name, at, data in rows:
+            if as_json:
+                click.echo(orjson.dumps({"event": name, "at": at, "data": data}).decode())
+            else:
+                moment = time.strftime("%H:%M:%S", time.localtime(at))
+                click.echo(f"{moment}  {_step(data)}")
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    return 0
+    raise door.AskError("the node closed the door; is it stopping?", door.UNREACHABLE)
 
 
 @click.command("close")

@@ -194,8 +194,8 @@ relay = LazyGroup(
 
 session = LazyGroup(
     "session",
-    {"close": "ops.identities:close"},
-    "Act on a session of a hosted identity.",
+    {"close": "ops.identities:close", "trace": "ops.identities:trace"},
+    "Follow the sessions of hosted identities with a friend, or end them.",
 )
 
 ban = LazyGroup(

@@ -192,6 +192,9 @@ identity_session_over | death | something for a session of an identity that has 
 identity_session_torn | bug | two processes of an identity disagreed on a session: a new one is made
 identity_lossy_full | load | a packet that may be lost came faster than the messenger takes them
 identity_not_kept | room | no room to keep where an identity is: after a kill friends search it anew
+net_crypto_datagram | bug | a datagram to a net_crypto worker, which should get none
+net_crypto_message | bug | a message to a net_crypto worker that is none of its own
+messenger_datagram | bug | a datagram to a messenger worker, which should get none
 identity_alone | operator | an identity went offline: its messenger was away for five minutes
 crypto_relay_kind | noise | what no relay should bring
 relay_ended | client | a connection that its client closed

@@ -17,7 +17,7 @@ from toxmesh import cli
 
 TABLE = re.findall(r"(?m)^\| `([^`]+)` \| `([^`]+)` \|$", JSON.read_text("utf-8"))
 ELSEWHERE = {
-    "session close",  # needs a session: tests/processes
+    "session close", "session trace",  # need a session: tests/processes
     "relay client", "relay kick",  # need a client: tests/ops/test_relay.py has one
     "upgrade", "worker add", "worker remove", "worker drain",  # tests/processes
 }  # fmt: skip

@@ -49,6 +49,7 @@ DONE = {
     "ops friends": "",
     "ops sessions": "",
     "ops session close": KEY,
+    "ops session trace": KEY,
     "ops reload": "",
     "ops ban add": "192.0.2.0/24",
     "ops ban list": "",

@@ -13,6 +13,7 @@ _NAMED = re.compile(
 )
 NO_REASONS = {  # texts that look like one
     "announce_entries",
+    "announce_rows",
     "control_group",
     "data_announce",
     "data_entries",

@@ -217,6 +217,10 @@ class Hosted:
                 row.pop(name)
             yield {"identity": self.path.stem, "own_key": own.public_key.hex().upper(), **row}
 
+    def drops(self) -> dict[str, int]:
+        """Returns what the messenger of it has refused, by reason."""
+        return {} if self._own is None else self._own.drops()
+
     def counts(self) -> dict[str, int]:
         """Returns what is added up over all identities of the process; cheap."""
         own = self._own

@@ -37,6 +37,7 @@ class MessengerWorker:
         self._hosted: list[Hosted] | None = None
         """None before the first topology: until then the process before may have the profiles."""
         self._ending: asyncio.Future[Any] | None = None
+        self._dropped: Counter[str] = Counter()
         self._counted: tuple[float, dict[str, int]] = (float("-inf"), {})
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
@@ -118,7 +119,17 @@ class MessengerWorker:
             for row in rows:
                 sums.update(row.counts())
             self._counted = now, dict(sums)
+            self._count_drops()
         return dict(self._counted[1])
+
+    def _count_drops(self) -> None:
+        """Adds what the identities have refused to what the process has."""
+        drops = Counter(self._far.drops)
+        for row in self._hosted or ():
+            drops.update(row.drops())
+        new = drops - self._dropped
+        self._dropped |= drops  # of one that was closed nothing is counted twice
+        self.out.drops.update(new)
 
 
 def create(context: Context, desk: LoopDesk) -> Module:

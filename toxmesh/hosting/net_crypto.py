@@ -17,7 +17,7 @@ from core.messages import MESSAGE_NUMBERS, Message
 from core.module import Context, Module, ProtocolViolation
 from core.net_crypto.lasting import SessionMemory
 from core.packets.nodes import NodeInfo
-from toxmesh.hosting import carriers
+from toxmesh.hosting import carriers, tracing
 from toxmesh.hosting.node_table import NodeTable
 from toxmesh.identity.place import CarrierPlace
 from toxmesh.identity.udp import PortError
@@ -76,6 +76,7 @@ class NetCryptoWorker:
     def handle_message(self, message: Message, now: float) -> None:
         """Takes what messenger workers want, and what dht.0 tells of its table."""
         if MESSAGE_NUMBERS.get(type(message)) in _FROM_MESSENGER and self.near is not None:
+            self._trace(message)
             self.near.handle_message(message, now)
             self._welcome(now)
         elif not self.table.handle_message(message, now):
@@ -97,7 +98,17 @@ class NetCryptoWorker:
         elif generations != before:
             self.near.messenger_gone(now)
 
+    def _trace(self, message: Message) -> None:
+        """Tells an operator who follows a session what goes between its processes."""
+        events = self._context.events
+        if tracing.EVENT in events.wanted:
+            data = tracing.step(message)
+            if data is not None:
+                events.emit(tracing.EVENT, data)
+                self._desk.stir()
+
     def _tell(self, identity: PublicKey, message: Message) -> None:
+        self._trace(message)
         self.out.tell("messenger", identity, message)
         self._desk.stir()
 

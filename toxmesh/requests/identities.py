@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from core.asking import NOT_FOUND, CannotAnswer, key_of, listing, text_of
-from toxmesh.control import Later, Request
+from core.slots import IDENTITY_ROLES
+from toxmesh.control import Follow, Later, Request
 
 if TYPE_CHECKING:
     from toxmesh.supervisor import Supervisor
 
 Row = dict[str, Any]
 _NOTHING: tuple[bool, Any] = (False, None)
+_NO_IDENTITY = "this node hosts no identity; set identities.directory"
 _NO_CARRIER: Row = {"dht_key": None, "udp_port": 0, "relays": []}
 _NO_SESSION: Row = {
     "search": None, "addresses": [], "session": None, "address": None, "rtt_s": None,
@@ -29,6 +31,7 @@ def requests(node: "Supervisor") -> dict[str, Request]:
         "friends": Request(lambda args: friends(node, args)),
         "sessions": Request(lambda args: sessions(node, args)),
         "session close": Request(lambda args: close(node, args), full=True),
+        "session trace": Request(lambda args: trace(node, args)),
     }
 
 
@@ -134,6 +137,20 @@ def sessions(node: "Supervisor", args: Row) -> Later:
     return _joined(node, merged)
 
 
+def trace(node: "Supervisor", args: Row) -> Follow:
+    """Follows what goes between the two processes of sessions with a key, and when these die."""
+    key = key_of(args).hex().upper()
+    if "net_crypto" not in node.slots:
+        raise CannotAnswer(NOT_FOUND, _NO_IDENTITY)
+
+    def matches(name: str, data: Row) -> bool:
+        if name == "worker":
+            return str(data.get("name")).partition(".")[0] in IDENTITY_ROLES
+        return bool(data.get("key") == key)
+
+    return Follow({"key": key}, frozenset({"session", "worker"}), matches)
+
+
 def close(node: "Supervisor", args: Row) -> Later:
     """Ends the sessions with a key; identities and friends make new ones by themselves."""
     key = key_of(args).hex().upper()
@@ -145,5 +162,5 @@ def close(node: "Supervisor", args: Row) -> Later:
         return {"key": key, "closed": closed}
 
     if "net_crypto" not in node.slots:
-        raise CannotAnswer(NOT_FOUND, "this node hosts no identity; set identities.directory")
+        raise CannotAnswer(NOT_FOUND, _NO_IDENTITY)
     return node.asker.ask("net_crypto", "session close", {"key": key}).map(done)

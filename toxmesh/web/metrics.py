@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from core.slots import IDENTITY_ROLES
 from ops.kinds import NAMES
 from toxmesh.web.exposition import Bounded, Exposition, Sample
 
@@ -28,6 +29,7 @@ _UNOPENED = {  # reasons for what no key opens, by module
     "relay_closed:frame_box": "relay",
     "relay_closed:hello": "relay",
 }
+_PATHS = (("udp", "direct"), ("relay", "relayed"))
 _RELAY_COUNTS = ("accepted", "confirmed", "bytes_in", "bytes_out")
 
 Report = Mapping[str, Any]
@@ -86,6 +88,7 @@ class Metrics:
         self._dht(out, modules)
         self._onion(out, modules)
         self._relay(out, modules)
+        self._identities(out, modules)
         return out.text()
 
     @staticmethod
@@ -351,6 +354,36 @@ class Metrics:
         ):
             total = sum(row[key] for row in shards)
             out.family(f"toxmesh_onion_{name}", "gauge", text, _one(total))
+
+    @staticmethod
+    def _identities(out: Exposition, modules: Mapping[str, Mapping[str, Any]]) -> None:
+        """Nothing where no identity is hosted."""
+        sums: Counter[str] = Counter()
+        for name, row in modules.items():
+            if _role(name) in IDENTITY_ROLES:
+                sums.update({key: int(value) for key, value in row.items()})
+        if not sums["identities"]:
+            return
+        for name, text in (
+            ("identities", "Identities that are hosted here."),
+            ("connected", "Of these, friends can find."),
+            ("friends", "Friends of hosted identities."),
+            ("online", "Of these, are there."),
+        ):
+            family = "toxmesh_identities" if name == "identities" else f"toxmesh_identities_{name}"
+            out.family(family, "gauge", text, _one(sums[name]))
+        out.family(
+            "toxmesh_identities_messages",
+            "gauge",
+            "Messages that wait: for their receipt (unsent), or for a program (untaken).",
+            [((("state", state),), sums[state]) for state in ("unsent", "untaken")],
+        )
+        out.family(
+            "toxmesh_identities_sessions",
+            "gauge",
+            "Sessions with friends, by the way they go.",
+            [((("path", way),), sums[f"sessions_{key}"]) for way, key in _PATHS],
+        )
 
     def _relay(self, out: Exposition, modules: Mapping[str, Mapping[str, Any]]) -> None:
         frames: Counter[str] = Counter()

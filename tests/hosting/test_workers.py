@@ -1,0 +1,180 @@
+"""What the two processes of identities refuse, tell and show, without processes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from core.asking import CannotAnswer
+from core.crypto import KeyPair, SecretKey
+from core.endpoint import from_text
+from core.entropy import SeededEntropy
+from core.identity import messages
+from core.messages import Candidate, NodeRow, TableChange, TableFull, TableWanted
+from core.module import Collected, Context, ProtocolViolation
+from core.slots import SlotTable
+from tests.web import samples
+from toxmesh.hosting import tracing
+from toxmesh.hosting.messenger import MessengerWorker
+from toxmesh.hosting.net_crypto import NetCryptoWorker
+from toxmesh.web.metrics import Metrics
+
+SOURCE = from_text("127.0.0.1", 33445)
+IDENTITY, LINK, FRIEND, SERIAL = b"\x01" * 32, b"\x02" * 8, b"\x03" * 32, b"\x04" * 8
+
+
+class Desk:
+    """A host that counts its stirs; one process of each role is up."""
+
+    def __init__(self) -> None:
+        self.generations = {"messenger": 7, "net_crypto": 8}
+        self.stirs = 0
+
+    def generation(self, role: str, shard: int) -> int | None:
+        return self.generations.get(role)
+
+    def stir(self) -> None:
+        self.stirs += 1
+
+
+def context(out: Collected) -> Context:
+    entropy = SeededEntropy("hosting")
+    slots = {role: SlotTable.even(1) for role in ("messenger", "net_crypto")}
+    return Context(KeyPair.generate(entropy), SecretKey(bytes(32)), entropy, out, slots=slots)
+
+
+async def _net_crypto() -> tuple[NetCryptoWorker, Collected, Context]:
+    out = Collected()
+    made = context(out)
+    return NetCryptoWorker(made, Desk()), out, made
+
+
+def test_what_nobody_should_say_to_these_processes_is_refused() -> None:
+    async def story() -> None:
+        worker, out, _ = await _net_crypto()
+        with pytest.raises(ProtocolViolation, match="net_crypto_datagram"):
+            worker.handle_packet(b"\x1b", SOURCE, 0.0)
+        with pytest.raises(ProtocolViolation, match="net_crypto_message"):
+            worker.handle_message(Candidate(b"", b""), 0.0)
+        early = messages.Detach(IDENTITY, LINK, 1)
+        with pytest.raises(ProtocolViolation, match="net_crypto_message"):
+            worker.handle_message(early, 0.0)  # before the memory of the process before is ours
+        worker.handle_topology(0.0)
+        worker.handle_message(early, 0.0)
+        assert out.drops == {"identity_old_link": 1}
+        other = MessengerWorker(context(Collected()), Desk())
+        with pytest.raises(ProtocolViolation, match="messenger_datagram"):
+            other.handle_packet(b"\x1b", SOURCE, 0.0)
+
+    asyncio.run(story())
+
+
+def test_identities_begin_with_nodes_of_the_nodes_own_table() -> None:
+    async def story() -> None:
+        worker, out, made = await _net_crypto()
+        worker.handle_topology(0.0)
+        assert out.told == [("dht", 0, TableWanted("net_crypto", 0))]
+        own = made.keys.public
+        rows = tuple(NodeRow(bytes([n]) * 32, SOURCE, b"", False, True) for n in range(1, 4))
+        worker.handle_message(TableFull(5, own, rows[:2]), 0.0)
+        worker.handle_message(TableChange(6, own, rows[2:], (rows[0].key,)), 0.0)
+        assert {row.key for row in worker.table.closest(bytes(32), 9)} == {
+            row.key for row in rows[1:]
+        }
+        worker.handle_message(TableChange(9, own, (), ()), 2.0)  # two were missed
+        assert out.told[1:] == [("dht", 0, TableWanted("net_crypto", 0))]
+        worker.handle_message(TableWanted("dht", 0), 2.0)  # a dht.0 that begins anew
+        role, shard, full = out.told[-1]
+        assert (role, shard) == ("dht", 0)
+        assert isinstance(full, TableFull)
+        assert len(full.rows) == 2
+
+    asyncio.run(story())
+
+
+def test_questions_about_what_there_is_not_are_refused() -> None:
+    async def story() -> None:
+        worker, _, _ = await _net_crypto()
+        worker.handle_topology(0.0)
+        assert worker.ask("carriers", {}, 0.0) == {}
+        assert worker.ask("sessions", {}, 0.0) == []
+        assert worker.ask("session close", {"key": FRIEND.hex()}, 0.0) == []
+        other = MessengerWorker(context(Collected()), Desk())
+        other.handle_topology(0.0)
+        assert other.ask("identities", {}, 0.0) == []
+        assert other.ask("friends", {}, 0.0) == []
+        for module in (worker, other):
+            with pytest.raises(CannotAnswer, match="is nothing that a"):
+                module.ask("odd", {}, 0.0)
+
+    asyncio.run(story())
+
+
+HEAD = (IDENTITY, LINK, 0, FRIEND, SERIAL)
+STEPS: list[tuple[Any, dict[str, Any]]] = [
+    (messages.SessionDirect(*HEAD, True), {"what": "path", "direct": True}),
+    (messages.SessionDown(*HEAD), {"what": "down"}),
+    (
+        messages.Came(*HEAD, 9, (b"@secret", b"@more")),
+        {"what": "came", "packets": 2, "bytes": 12, "number": 9},
+    ),
+    (messages.Stored(*HEAD, 9), {"what": "stored", "number": 9}),
+    (
+        messages.Handed(*HEAD, 4, ((0, b"@secret"), (7, b"@x"))),
+        {"what": "handed", "packets": 2, "bytes": 9, "number": 5},
+    ),
+    (
+        messages.Advanced(*HEAD, (5, 7), (4, 0), 99),
+        {"what": "advanced", "taken": 5, "acked": 4},
+    ),
+    (messages.LossyCame(*HEAD, b"\xc8abc"), {"what": "lossy came", "packets": 1, "bytes": 4}),
+    (messages.LossyHanded(*HEAD, b"\xc8abc"), {"what": "lossy handed", "packets": 1, "bytes": 4}),
+]
+
+
+@pytest.mark.parametrize(("message", "data"), STEPS, ids=lambda row: type(row).__name__)
+def test_a_step_of_a_session_is_told_without_what_was_said(
+    message: Any, data: dict[str, Any]
+) -> None:
+    assert tracing.step(message) == {
+        "identity": IDENTITY.hex().upper(), "key": FRIEND.hex().upper(), **data,
+    }  # fmt: skip
+    assert "secret" not in str(tracing.step(message))
+
+
+def test_steps_are_made_only_while_somebody_follows() -> None:
+    async def story() -> None:
+        worker, _, made = await _net_crypto()
+        worker.handle_topology(0.0)
+        stored = messages.Stored(*HEAD, 9)
+        worker.handle_message(stored, 0.0)
+        assert not made.events
+        made.events.follow(["session"])
+        worker.handle_message(stored, 0.0)
+        worker.handle_message(messages.Detach(IDENTITY, LINK, 1), 0.0)  # about no session
+        ((name, data),), lost = made.events.take()
+        assert (name, data["what"], lost) == ("session", "stored", 0)
+
+    asyncio.run(story())
+
+
+def test_metrics_of_identities_are_there_where_some_are_hosted() -> None:
+    plain = Metrics().render(samples.report(), {}).decode()
+    assert "toxmesh_identities" not in plain
+    counts = {"identities": 3, "running": 3, "connected": 2, "friends": 9, "online": 4,
+              "unsent": 5, "untaken": 6}  # fmt: skip
+    ways = {"nodes": 1, "carriers": 3, "sessions_direct": 3, "sessions_relayed": 1, "relays": 2}
+    made = samples.report()
+    made["modules"] |= {"messenger.0": counts, "messenger.1": counts, "net_crypto.0": ways}
+    text = Metrics().render(made, {}).decode()
+    for line in (
+        "toxmesh_identities 6",
+        "toxmesh_identities_connected 4",
+        "toxmesh_identities_friends 18",
+        "toxmesh_identities_online 8",
+        'toxmesh_identities_messages{state="unsent"} 10',
+        'toxmesh_identities_messages{state="untaken"} 12',
+        'toxmesh_identities_sessions{path="udp"} 3',
+        'toxmesh_identities_sessions{path="relay"} 1',
+    ):
+        assert f"{line}\n" in text
