@@ -15,6 +15,7 @@ from core.identity.carrier_desk import CarrierDesk
 from core.identity.link import Link
 from core.identity.messages import FriendRow
 from core.identity.place import MakePlace, Place, PlaceOrder, PlaceRefused
+from core.identity.rows import nodes_of
 from core.messages import Message
 from core.net_crypto.lasting import SessionMemory
 
@@ -119,6 +120,8 @@ class NearDesk:
                 )
                 return
             self.carriers[identity] = desk
+        else:  # nodes that were found meanwhile may have been told on a link that is over
+            desk.carrier.bootstrap(nodes_of(attach.bootstrap), now)
         self._alone.pop(identity, None)
         self._lost.pop(identity, None)
         desk.attach(arrival.link, friends, now)

@@ -9,9 +9,11 @@ from core.asking import CannotAnswer
 from core.crypto import KeyPair, SecretKey
 from core.endpoint import from_text
 from core.entropy import SeededEntropy
-from core.identity import messages
+from core.identity import EngineOptions, messages
+from core.identity.rows import nodes_row, options_row
 from core.messages import Candidate, NodeRow, TableChange, TableFull, TableWanted
 from core.module import Collected, Context, ProtocolViolation
+from core.packets.nodes import NodeInfo
 from core.slots import SlotTable
 from tests.web import samples
 from toxmesh.hosting import tracing
@@ -88,6 +90,27 @@ def test_identities_begin_with_nodes_of_the_nodes_own_table() -> None:
         assert (role, shard) == ("dht", 0)
         assert isinstance(full, TableFull)
         assert len(full.rows) == 2
+
+    asyncio.run(story())
+
+
+def test_nodes_that_were_told_on_a_link_that_is_over_are_there_with_the_next_one() -> None:
+    async def story() -> None:
+        worker, _, _ = await _net_crypto()
+        worker.handle_topology(0.0)
+        keys = KeyPair.generate(SeededEntropy("identity"))
+        relay = NodeInfo(KeyPair.generate(SeededEntropy("relay")).public, SOURCE, True)
+        options = options_row(EngineOptions(udp=False))
+        for link, nodes in ((b"1" * 8, []), (b"2" * 8, [relay])):
+            attach = messages.Attach(
+                keys.public, link, 0, keys.secret.reveal(), options, (0, 0), (),
+                nodes_row(nodes), (), (),
+            )  # fmt: skip
+            worker.handle_message(attach, 0.0)
+            worker.handle_message(messages.FriendsTold(keys.public, link, 1, (), True), 0.0)
+        row = worker.ask("carriers", {}, 0.0)[keys.public.hex().upper()]
+        assert [each["key"] for each in row["relays"]] == [relay.key.hex().upper()]
+        worker.handle_stop(False, 0.0)
 
     asyncio.run(story())
 

@@ -1,20 +1,27 @@
 """The processes that host identities in a running node: there only where they are needed."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.slots import IDENTITY_ROLES
 from ops import client
+from tests.ops import shapes
+from tests.ops.schema import differences
 from tests.processes.hosted import SERVING, make_profile, settings
 from tests.processes.node import Node, free_port, gone, running, until
+from toxmesh import HostedIdentity, StoredMessage
 
+MEET_S = 60.0
 pytestmark = pytest.mark.process
 
 
@@ -83,3 +90,93 @@ def test_identities_that_cannot_be_had_are_one_clear_error(
     assert said.returncode == code
     assert words in said.stderr
     assert len(said.stderr.splitlines()) == 1
+
+
+async def _talk(node: Node, folder: Path, state: Path) -> None:
+    """Two programs use the two identities; one of the processes behind them is killed."""
+    async with (
+        HostedIdentity(folder / "one.tox") as one,
+        HostedIdentity(folder / "two.tox") as two,
+    ):
+        await asyncio.wait_for(one.add_friend(two.tox_id), MEET_S)
+        await asyncio.wait_for(one.wait_online(two.public_key), MEET_S)
+        await asyncio.wait_for(two.wait_online(one.public_key), MEET_S)
+        heard: dict[int, str] = {}  # what a program had in its hands comes again: by its number
+
+        async def hear() -> None:
+            async for event in two.events():
+                match event:
+                    case StoredMessage():
+                        heard[event.number] = event.text
+
+        hearing = asyncio.create_task(hear())
+        sent = [f"message {number}" for number in range(60)]
+        for number, text in enumerate(sent):
+            await one.send(two.public_key, text)
+            if number in (20, 40):
+                name = "messenger.0" if number == 20 else "net_crypto.0"
+                os.kill(node.child(name)["pid"], signal.SIGKILL)
+                await asyncio.to_thread(until, partial(back, node, name), 10)
+        end = asyncio.get_running_loop().time() + MEET_S
+        while len(heard) < len(sent) and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
+        assert list(heard.values()) == sent
+        await asyncio.to_thread(_look, node, state, one.public_key, two.public_key)
+        await asyncio.wait_for(one.send(two.public_key, "after the end of the session"), MEET_S)
+        while len(heard) == len(sent) and asyncio.get_running_loop().time() < end + MEET_S:
+            await asyncio.sleep(0.05)
+        assert list(heard.values())[len(sent) :] == ["after the end of the session"]
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+
+def _look(node: Node, state: Path, one: bytes, two: bytes) -> None:
+    """An operator asks what there is, follows a session, and ends it."""
+
+    def ask(what: str, **args: object) -> dict[str, Any]:
+        answer: dict[str, Any] = client.ask(state, what, args)
+        assert differences(shapes.REQUESTS[what].answer, answer) == []
+        return answer
+
+    rows = until(lambda: [row for row in ask("identities")["rows"] if row["online"] == 1], 20)
+    assert [row["name"] for row in rows] == ["one", "two"]
+    first = rows[0]
+    assert (first["key"], first["state"], first["problem"]) == (one.hex().upper(), "running", "")
+    assert first["udp_port"] >= 33445
+    (friend,) = ask("friends", identity="one")["rows"]
+    assert (friend["key"], friend["nick"], friend["path"]) == (two.hex().upper(), "two", "direct")
+    (session,) = ask("sessions", identity="one", friend="two")["rows"]
+    assert session["own_key"] == one.hex().upper()
+    assert session["address"].startswith("127.0.0.1:")
+    assert session["sent_bytes"] > 0
+    with closing(client.follow(state, "session trace", {"key": two.hex()})) as steps:
+        closed = ask("session close", key=two.hex())["closed"]
+        assert closed == [one.hex().upper()]
+        seen: list[str] = []
+        for name, _, data in steps:
+            assert differences(shapes.EVENTS[name].answer, data) == []
+            seen.append(data["what"])
+            if "up" in seen:
+                break
+    assert seen.index("down") < seen.index("up")
+    said = subprocess.run(
+        [sys.executable, "-m", "toxmesh", "ops", "sessions", "two", "--state-dir", str(state)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert said.returncode == 0
+    assert two.hex().upper() in said.stdout
+    with pytest.raises(client.AskError, match="no identity has a session with"):
+        client.ask(state, "session close", {"key": "00" * 32})
+
+
+def test_programs_use_hosted_identities_and_operators_look_at_them(tmp_path: Path) -> None:
+    folder = tmp_path / "identities"
+    for name in ("one", "two"):
+        make_profile(folder, name)
+    words = settings(tmp_path / "node.toml", folder, "accept = true")
+    port = str(free_port(socket.SOCK_STREAM))
+    with running(
+        tmp_path, *words, "--tcp-port", port, "--http", "off", workers=SERVING
+    ) as node:
+        asyncio.run(_talk(node, folder, tmp_path))
+        assert node.status()["totals"]["drops"].get("bug", 0) == 0
