@@ -47,7 +47,9 @@ class HostedPlace(CarrierPlace):
     def _begin(self, ports: tuple[int, int]) -> None:
         order = self._order
         now, unix_offset = self.clock()
-        self.begin(order.carrier(self, self.entropy(), now, unix_offset), ports, order.hosts)
+        shared = self.neighbours(order.options)
+        carrier = order.carrier(self, self.entropy(), now, unix_offset, shared)
+        self.begin(carrier, ports, order.hosts)
 
     def settle(self, now: float) -> None:
         """Tells the messenger worker what this turn has come to."""
