@@ -1,6 +1,7 @@
 """What the two processes of identities refuse, tell and show, without processes."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from core.entropy import SeededEntropy
 from core.identity import EngineOptions, messages
 from core.identity.rows import nodes_row, options_row
 from core.messages import Candidate, NodeRow, TableChange, TableFull, TableWanted
-from core.module import Collected, Context, ProtocolViolation
+from core.module import Collected, Context, NodeOptions, ProtocolViolation
 from core.packets.nodes import NodeInfo
 from core.slots import SlotTable
+from tests.processes.hosted import make_profile
 from tests.web import samples
 from toxmesh.hosting import tracing
 from toxmesh.hosting.messenger import MessengerWorker
@@ -177,6 +179,35 @@ def test_steps_are_made_only_while_somebody_follows() -> None:
         worker.handle_message(messages.Detach(IDENTITY, LINK, 1), 0.0)  # about no session
         ((name, data),), lost = made.events.take()
         assert (name, data["what"], lost) == ("session", "stored", 0)
+
+    asyncio.run(story())
+
+
+def test_who_accepts_everybody_takes_no_more_than_a_thousand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_profile(tmp_path, "bot")
+    monkeypatch.setattr("toxmesh.hosting.hosted.MOST_TAKEN", 2)
+
+    async def story() -> None:
+        out = Collected()
+        options = NodeOptions(
+            identities=(str(tmp_path / "bot.tox"),), identity_acts=("accept",)
+        )
+        made = context(out)
+        made.options = options
+        worker = MessengerWorker(made, Desk())
+        worker.handle_topology(0.0)
+        (hosted,) = worker._hosted or []
+        await asyncio.wait_for(hosted._opening, 10)
+        for number in range(3):
+            hosted._accept(KeyPair.generate(SeededEntropy(f"friend {number}")).public)
+        (row,) = worker.ask("identities", {}, 0.0)
+        assert (row["name"], row["state"], row["friends"]) == ("bot", "running", 2)
+        assert "there are 2 friends, and no more are taken" in caplog.text
+        worker.handle_stop(True, 0.0)
+        while not worker.finished():
+            await asyncio.sleep(0)
 
     asyncio.run(story())
 

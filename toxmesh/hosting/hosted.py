@@ -13,7 +13,7 @@ from core.messenger.errors import MessengerError
 from core.messenger.events import FriendRequest
 from core.module import NodeOptions
 from core.savedata.profile import Profile
-from toxmesh.identity.bot import Bot
+from toxmesh.identity.bot import MOST_TAKEN, Bot
 from toxmesh.identity.gate import open_gate
 from toxmesh.identity.host import AnyEvent, Behind, MakeRunner, Runner
 from toxmesh.identity.identity import Identity
@@ -124,10 +124,15 @@ class Hosted:
         return self._make_runner(profile, options, heard, ports, hosts)
 
     def _accept(self, friend: PublicKey) -> None:
-        if self._own is None:
+        """Takes somebody who asks as a friend, as long as there are not too many."""
+        own = self._own
+        if own is None:
+            return
+        if len(own.friends) >= MOST_TAKEN:
+            self._say(f"failed there are {MOST_TAKEN} friends, and no more are taken")
             return
         try:
-            self._own.accept(friend)
+            own.accept(friend)
         except (MessengerError, ProfileError) as error:
             log.warning("%s takes no friend: %s", self.path.stem, error)
 
