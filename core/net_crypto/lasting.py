@@ -26,9 +26,9 @@ from core.net_crypto.sending import U32, WINDOW
 from core.net_crypto.tags import Tag
 from core.packets.net_crypto import MAX_DATA_SIZE
 
-IDENTITIES = 1024
-SESSIONS = 4096
-PACKETS = 32768  # 47 MB, of which what was never used takes no room
+IDENTITIES = 4096
+SESSIONS = 16384
+PACKETS = 32768  # 47 MB. Of this and the rows above only what was ever used takes room.
 SHARE = 4  # one session may have a fourth of the slots
 
 _read_session = layout.SESSION.unpack_from
