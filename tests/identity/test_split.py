@@ -253,6 +253,22 @@ def test_a_lost_message_ends_the_link_and_the_next_one_loses_nothing(
     assert Connection.NONE not in bob.connections(alice.key)
 
 
+def test_nodes_that_are_found_while_no_link_stands_are_used_all_the_same(
+    town: tuple[World, list[Node]],
+) -> None:
+    world, nodes = town
+    alice, bob = Split(world, "alice", []), Person(world, "bob", nodes[2:4])
+    bob.engine.messenger.add_friend_by_key(alice.key, world.now)
+    bob.host.plan()
+    alice.befriend(bob.key)
+    world.run_for(0.1)
+    alice.near.desk.messenger_gone(world.now)  # as at the start, where both processes are new
+    found = [NodeInfo(node.keys.public, node.endpoint) for node in nodes[:2]]
+    alice.far.engine.bootstrap(found, world.now)  # before it hears of that
+    assert world.run_until(lambda: alice.is_with(bob.key), limit=60)
+    assert alice.near.drops["identity_old_link"] == 1
+
+
 def test_an_identity_without_a_port_says_so_and_comes_later(
     town: tuple[World, list[Node]],
 ) -> None:
