@@ -18,10 +18,13 @@ from core.packets.nodes import NodeInfo
 from core.timers import Timers
 from core.wire import WireError
 
-ALIVE_S = 14.0
+ALIVE_S = 14.4
 """Between words that we are alive: two of them before the peer's 32 s are over, and none is lost,
 for they are lossless. (c-toxcore friend_connection.h: FRIEND_PING_INTERVAL, 8 s. Sessions break
-their silence each 3.5 s anyhow; what comes between costs thousands of identities a third more.)"""
+their silence each 3.6 s anyhow, and this then takes the place of each fourth of those words.)"""
+ANSWER_S = ALIVE_S / 2
+"""A friend's word that is so near before ours is answered by it: both ends then speak together."""
+YIELD_S = 0.5  # that who answered waits longer: the other is to be the first again
 LOOK_S = 8.0  # ours: to share relays while there is none
 DEAD_S = 32.0  # c-toxcore friend_connection.h: FRIEND_CONNECTION_TIMEOUT
 SHARE_S = 120.0  # c-toxcore friend_connection.h: SHARE_RELAYS_INTERVAL
@@ -258,6 +261,10 @@ class FriendConnections:
                 self._take_relays(peer, data, now)
             elif kind != _ALIVE_KIND:
                 others.append(data)
+            elif peer.state is State.ONLINE and peer.next_alive <= now + ANSWER_S:
+                self._say_alive(peer, now)
+                peer.next_alive += YIELD_S
+                self._plan(peer)
         if others:
             self.listener.friend_packets(real_key, others, now)
 
@@ -315,10 +322,13 @@ class FriendConnections:
             self._crypto.close(peer.key, now)
             return
         if peer.next_alive <= now:
-            sent = self._crypto.send(peer.key, _ALIVE, now)
-            peer.next_alive = now + (ALIVE_S if sent is not None else AGAIN_S)
+            self._say_alive(peer, now)
         if peer.next_share <= now:
             peer.next_share = now + (SHARE_S if self._share_relays(peer, now) else LOOK_S)
+
+    def _say_alive(self, peer: Peer, now: float) -> None:
+        sent = self._crypto.send(peer.key, _ALIVE, now)
+        peer.next_alive = now + (ALIVE_S if sent is not None else AGAIN_S)
 
     def _share_relays(self, peer: Peer, now: float) -> bool:
         """Tells the friend by which relays it can reach us; False: there is none, or no room."""

@@ -28,7 +28,9 @@ from core.packets.net_crypto import MAX_DATA_SIZE, SessionEnd
 
 RESEND_S = 1.0  # c-toxcore net_crypto.h: CRYPTO_SEND_PACKET_INTERVAL
 MAX_SENDS = 8  # c-toxcore net_crypto.h: MAX_NUM_SENDPACKET_TRIES
-KEEP_S = 3.5  # silence that the peer may hear: twice before its 8 s of UDP are over
+KEEP_S = 3.6  # silence that the peer may hear: twice before its 8 s of UDP are over
+ANSWER_S = 2.75  # silence that ends when the peer speaks: one turn for both ends' words
+YIELD_S = 3.8  # instead of KEEP_S for who answered: the other is to be the first again
 REQUEST_PAUSE_S = 0.01  # peers send requests 50 ms apart; a window's worth takes 2 ms to read
 CONFIRMS = 3  # how often a new session says each second that it is up
 KILL = SessionEnd().encode()
@@ -68,6 +70,7 @@ class Session:
 
     __slots__ = (
         "_drops",
+        "_keep_s",
         "_listener",
         "_ready",
         "_requested_at",
@@ -153,6 +156,7 @@ class Session:
             self.receiving = KeptReceiveStream(self._ready.append, kept)
         self.sending.most_in_flight = BY_RELAY  # until something comes by UDP
         self.last_sent_at = -NEVER
+        self._keep_s = KEEP_S
         self.confirms = 0
         self.planned = NEVER  # when the module looks at it next
         self.sent_bytes = self.received_bytes = 0
@@ -262,6 +266,17 @@ class Session:
         self._told_at = now
         request = self.receiving.request(self.sending.rtt, MAX_DATA_SIZE, now)
         self.send_plain(request, now)
+
+    def _answer(self, now: float) -> None:
+        """Says now what would be due at once or soon: this turn sends it for nothing."""
+        if self.state is not State.ESTABLISHED:
+            return
+        silent = self.direct and self.last_sent_at + ANSWER_S <= now
+        if silent or self.receiving.request_at <= now:
+            self.tell(now)
+            self._keep_s = YIELD_S
+            self.changed = True
+            self.planned = NEVER  # what was planned for this would come in vain
 
     def room(self) -> int:
         """Returns how many packets of bulk data should be queued now."""
@@ -389,6 +404,7 @@ class Session:
         self.path.heard(source, now)
         if not self.direct and self.state is State.ESTABLISHED:
             self._turn(True, now)
+        self._answer(now)
 
     def _turn(self, direct: bool, now: float) -> None:
         """Goes over UDP from now on, or by relays."""
@@ -413,7 +429,7 @@ class Session:
         if self.confirms:
             return self._told_at + RESEND_S
         if self.direct:
-            return self.last_sent_at + KEEP_S
+            return self.last_sent_at + self._keep_s
         return max(self.path.next_probe(), self._told_at + RESEND_S)
 
     def handle_timer(self, now: float) -> None:
@@ -431,6 +447,7 @@ class Session:
             self.tell(now)
         elif self._keep_at() <= now:
             self.confirms = max(0, self.confirms - 1)
+            self._keep_s = KEEP_S
             self.tell(now)
         if self.direct and self.path.alive_until() <= now:
             self._turn(False, now)

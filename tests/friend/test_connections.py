@@ -169,12 +169,12 @@ class World:
     # Time
 
     def wait(self, seconds: float, alive: bool = False) -> None:
-        """Lets time pass with its timers; an alive friend says so all the time."""
+        """Lets time pass with its timers; of an alive friend something comes all the time."""
         end = self.now + seconds
         while (due := self.connections.next_timer()) is not None and due <= end:
             self.now = max(self.now, due)
             if alive:
-                self.connections.lossless(FRIEND, (b"\x10",), self.now)
+                self.connections.lossless(FRIEND, (), self.now)
             self.connections.handle_timer(self.now)
         self.now = end
 
@@ -303,16 +303,32 @@ def test_a_session_brings_the_friend_online_and_ends_the_search() -> None:
 
 def test_alive_is_said_every_14_s() -> None:
     world = online()
-    world.wait(140, alive=True)
+    world.wait(144, alive=True)
     assert [row for row in world.take_said() if row == ("send", b"\x10")] == [
         ("send", b"\x10")
     ] * 10
 
 
+def test_a_friends_word_that_it_is_alive_is_answered_where_ours_is_near() -> None:
+    world = online()
+    alive = ("send", b"\x10")
+    world.take_said()
+    while alive not in world.said:  # the first time is drawn by lot
+        world.wait(0.1)
+    world.take_said()
+    answers: list[int] = []
+    for pause in (6, 6, 14, 14, 7):
+        world.wait(pause)
+        assert alive not in world.take_said()  # not by our own timer
+        world.connections.lossless(FRIEND, (b"\x10", b"\x10"), world.now)
+        answers.append(world.take_said().count(alive))
+    assert answers == [0, 1, 1, 1, 0]
+
+
 def test_alive_is_said_later_where_there_is_no_room() -> None:
     world = online()
     world.has_room = False
-    world.wait(14, alive=True)
+    world.wait(15, alive=True)
     world.has_room = True
     world.wait(2, alive=True)
     assert ("send", b"\x10") in world.said

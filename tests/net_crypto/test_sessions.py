@@ -172,11 +172,27 @@ def test_an_idle_session_costs_a_packet_each_few_seconds() -> None:
     world.run_for(10)
     world.kinds.clear()
     alice.wakes = bob.wakes = 0
-    world.run_for(350)
-    assert sum(world.kinds.values()) <= 2 * 101
-    assert alice.wakes <= 210
+    world.run_for(375)
+    assert sum(world.kinds.values()) <= 2 * 105
+    assert alice.wakes <= 106
     assert alice.directs == [True]
     assert bob.directs == [True]
+
+
+def test_who_hears_the_peer_says_its_own_in_the_same_turn_if_that_is_near() -> None:
+    world = World()
+    alice, bob = pair(world)
+    world.run_for(10)
+    world.kinds.clear()
+    assert world.run_until(lambda: world.kinds, 10)
+    world.run_for(3)
+    alice.crypto.send_lossy(bob.real.public, b"\xc8before both are due", world.now)
+    world.run_for(5)
+    world.kinds.clear()
+    alice.wakes = bob.wakes = 0
+    world.run_for(375)
+    assert sum(world.kinds.values()) <= 2 * 105
+    assert alice.wakes + bob.wakes <= 105  # one of them is woken, and the other answers
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.05, 0.3])
