@@ -6,7 +6,7 @@ nothing while everything is on: handlers are exchanged, nobody asks about each p
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
 from core.endpoint import Endpoint
 
@@ -46,18 +46,3 @@ def refusing(service: str, drops: Counter[str]) -> Handler:
         drops[why] += 1
 
     return refuse
-
-
-def switch(
-    normal: Mapping[int, Handler], off: Collection[str], drops: Counter[str]
-) -> Mapping[int, Handler]:
-    """Returns the `normal` handlers by kind, but for kinds of services that are off those that
-    count."""
-    if not off:
-        return normal
-    handlers = dict(normal)
-    for service in off:
-        for kind in KINDS.get(service, ()):
-            if kind in normal:
-                handlers[kind] = refusing(service, drops)
-    return handlers

@@ -42,29 +42,38 @@ class DhtModule:
         if context.shard == 0:
             self.keeper = TableKeeper(context, self.snapshot_of_table, keys, listener, host)
         self._wanted_at = 0.0  # when a table is asked for, on the other shards
-        self._all_handlers: dict[int, Handler] = {
-            KIND_PING_REQUEST: self.answers.handle_ping,
-            KIND_NODES_REQUEST: self.answers.handle_nodes,
-        }
-        if self.keeper is not None:
-            for kind in KINDS:
-                self._all_handlers[kind] = self.keeper.handle_packet
         self._switch()
 
     @property
     def handlers(self) -> list[Handler | None]:
         """By the first byte: what takes the datagram. None: no kind of this shard."""
-        return [self._handlers.get(kind) for kind in range(256)]
+        return [self._handler_of(kind) for kind in range(256)]
 
     def _switch(self) -> None:
         """Follows which services are off, and is silent while the node is drained: who does not
         answer is named to nobody."""
         options = self._context.options
-        every = self._all_handlers
+        normal: dict[int, Handler] = {}
         if options.draining:
-            silent = dict.fromkeys((KIND_PING_REQUEST, KIND_NODES_REQUEST), self._stay_silent)
-            every = {**every, **silent}
-        self._handlers = services.switch(every, options.services_off, self.out.drops)
+            normal = dict.fromkeys((KIND_PING_REQUEST, KIND_NODES_REQUEST), self._stay_silent)
+        self._instead: dict[int, Handler] = normal | {
+            kind: services.refusing(service, self.out.drops)
+            for service in options.services_off
+            for kind in services.KINDS.get(service, ())
+            if self._usual(kind) is not None
+        }
+
+    def _usual(self, kind: int) -> Handler | None:
+        """Returns what takes a kind while all is on. (No dict of bound methods: an identity has one
+        of these modules, and a process thousands.)"""
+        if self.keeper is not None and kind in KINDS:
+            return self.keeper.handle_packet
+        if kind == KIND_PING_REQUEST:
+            return self.answers.handle_ping
+        return self.answers.handle_nodes if kind == KIND_NODES_REQUEST else None
+
+    def _handler_of(self, kind: int) -> Handler | None:
+        return self._instead.get(kind) or self._usual(kind)
 
     def _stay_silent(self, packet: bytes, source: Endpoint, now: float) -> None:
         self.out.drops["draining:dht"] += 1
@@ -77,7 +86,7 @@ class DhtModule:
 
     def handle_packet(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Takes one datagram of kind 00 or 02, or on shard 0 any of the DHT's kinds."""
-        handler = self._handlers.get(packet[0]) if packet else None
+        handler = self._handler_of(packet[0]) if packet else None
         if handler is not None:
             handler(packet, source, now)
         elif self.keeper is not None:

@@ -23,5 +23,7 @@ class Neighbours:
 
     def __init__(self, entropy: Entropy) -> None:
         self.table = HostTable(entropy)
-        self.path_nodes = PathNodes(entropy, MOST_PATH_NODES, self.table.members)
+        self.path_nodes = PathNodes(
+            entropy, MOST_PATH_NODES, self.table.members, self.table.node
+        )
         self.announce_rows = Rows(FORM, MOST_ANNOUNCES)

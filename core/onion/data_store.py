@@ -44,7 +44,6 @@ class DataStore:
         "_by_time",
         "_capacity",
         "_entries",
-        "_memory",
         "_number",
         "_own",
         "_rows",
@@ -59,7 +58,6 @@ class DataStore:
         self._own = int.from_bytes(own_key, "big")
         self._capacity = capacity
         self._rows = Rows(FORM, capacity) if rows is None else rows
-        self._memory = self._rows.memory
         self._number = 0  # of the last writing of a row
         self._entries: dict[bytes, _Stored] = {}
         self._by_distance: OrderedRows[int] = OrderedRows()
@@ -76,7 +74,7 @@ class DataStore:
             older = entries.get(row.key)
             if older is not None:
                 self._rows.give_back(older.start - CONTENT)
-            size = _size(self._memory, row.place + FORM.size_at)[0]
+            size = _size(self._rows.memory, row.place + FORM.size_at)[0]
             entries[row.key] = _Stored(row.place + CONTENT, size, row.time)
             self._number = row.number
         own = self._own
@@ -90,7 +88,7 @@ class DataStore:
         if entry is None or now >= entry.until:
             return None
         start, size, until = entry
-        return DataEntry(self._memory[start : start + size], until)
+        return DataEntry(self._rows.memory[start : start + size], until)
 
     def would_accept(self, key: bytes, now: float) -> bool:
         """Tells whether `put` would store data under `key` now."""
@@ -127,12 +125,12 @@ class DataStore:
     def _write(self, place: int, key: bytes, data: bytes, until: float) -> None:
         self._number = number = self._number + 1
         size = len(data)
-        _write_row(self._memory, place, number, key, until, data, size, number)
+        _write_row(self._rows.memory, place, number, key, until, data, size, number)
         self._entries[key] = _Stored(place + CONTENT, size, until)
         self._by_time.add((until, key))
 
     def _read(self, entry: _Stored) -> bytes:
-        return self._memory[entry.start : entry.start + entry.size]
+        return self._rows.memory[entry.start : entry.start + entry.size]
 
     def next_end(self) -> float | None:
         """Returns when the life of the next entry is over (monotonic seconds); None: no entries."""

@@ -75,7 +75,6 @@ class GroupStore:
     __slots__ = (
         "_capacity",
         "_chats",
-        "_memory",
         "_number",
         "_opened",
         "_rows",
@@ -96,7 +95,6 @@ class GroupStore:
         self._capacity = capacity
         self.budget = budget
         self._rows = Rows(FORM, capacity * MAX_PEERS) if rows is None else rows
-        self._memory = self._rows.memory
         self._number = 0  # of the last writing of a row
         self._chats: OrderedDict[bytes, _Chat] = OrderedDict()  # last announce, oldest first
         self._opened: Counter[bytes] = Counter()  # live chats by source prefix
@@ -112,7 +110,7 @@ class GroupStore:
             if chat is None:
                 chat = self._open(row.key, self._prefix(row.place), row.time)
             start = row.place + _ANNOUNCE_AT
-            peer = self._memory[start : start + 32]
+            peer = self._rows.memory[start : start + 32]
             place = self._make_room(chat, peer)
             if place is not None:
                 self._rows.give_back(place)
@@ -171,7 +169,7 @@ class GroupStore:
         self._number = number = self._number + 1
         prefix = chat.opened_from
         _write_row(
-            self._memory,
+            self._rows.memory,
             place,
             number,
             chat_id,
@@ -186,11 +184,11 @@ class GroupStore:
     def _read(self, place: int) -> bytes:
         """Returns the announce that stands in a row."""
         start = place + _ANNOUNCE_AT
-        return self._memory[start : start + self._memory[place + _SIZE_AT]]
+        return self._rows.memory[start : start + self._rows.memory[place + _SIZE_AT]]
 
     def _prefix(self, place: int) -> bytes:
         start = place + CONTENT
-        return self._memory[start : start + self._memory[place + _PREFIX_SIZE_AT]]
+        return self._rows.memory[start : start + self._rows.memory[place + _PREFIX_SIZE_AT]]
 
     def _is_over(self, chat_id: bytes, now: float) -> bool:
         return now - self._chats[chat_id].since >= LIFE_S
@@ -204,7 +202,7 @@ class GroupStore:
         if chat is None or now - chat.since >= LIFE_S:
             return []
         found: list[bytes] = []
-        memory = self._memory
+        memory = self._rows.memory
         for peer, place in reversed(chat.peers.items()):
             if peer != asker:
                 start = place + _ANNOUNCE_AT

@@ -57,21 +57,35 @@ class Rows:
     """The rows of one store. A place is the offset of a row in bytes; whoever has a place reads and
     writes it in `memory`."""
 
-    __slots__ = ("_begin", "_form", "_free", "_used", "_words", "capacity", "memory")
+    __slots__ = ("_begin", "_form", "_free", "_memory", "_used", "_words_of", "capacity")
 
     def __init__(
         self, form: RowForm, capacity: int, memory: mmap.mmap | None = None, begin: int = 0
     ) -> None:
         """Takes the `size_for(form, capacity)` bytes of memory that begin there, or makes some that
         die with the process."""
-        size = size_for(form, capacity)
         self._form = form
         self._begin = begin
-        self.memory = mmap.mmap(-1, size) if memory is None else memory
-        self._words = memoryview(self.memory)[begin : begin + size].cast("Q")
+        self._memory = memory
+        self._words_of: memoryview | None = None
         self.capacity = capacity
         self._free: list[int] = []
         self._used = 0
+
+    @property
+    def memory(self) -> mmap.mmap:
+        """In which the rows are; memory of its own is mapped when it is needed first."""
+        if self._memory is None:
+            self._memory = mmap.mmap(-1, size_for(self._form, self.capacity))
+        return self._memory
+
+    @property
+    def _words(self) -> memoryview:
+        words = self._words_of
+        if words is None:
+            end = self._begin + size_for(self._form, self.capacity)
+            words = self._words_of = memoryview(self.memory)[self._begin : end].cast("Q")
+        return words
 
     def find(self, after: float, until: float) -> tuple[list[Found], int]:
         """Begins anew: returns the rows whose time is later than `after`, in the order of their

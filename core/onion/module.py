@@ -39,6 +39,7 @@ from core.wire import WireError
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
 LIGHT_SWEEP_S = 60.0  # what is too old is given to nobody anyhow
 _SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
+_NOTHING_RESTORED = {"announces": 0, "group_chats": 0, "data_entries": 0}
 _TABLE_PATIENCE_S = 1.0  # between two requests for the node table
 
 Handler = Callable[[bytes, Endpoint, float], None]
@@ -88,7 +89,7 @@ class OnionModule:
         self.forwarding = Forwarding(context, self.nodes, self.data)
         self._began = lasting is None
         self._table: SlotTable | None = None  # as it was announced last
-        self._restored = {"announces": 0, "group_chats": 0, "data_entries": 0}
+        self._restored = _NOTHING_RESTORED
         self._next_sweep: float | None = None
         self._table_asked = float("-inf")
         self._switch()
@@ -193,7 +194,7 @@ class OnionModule:
 
     def _restore(self, now: float) -> None:
         """Begins with what the process before this one has kept, and counts what was torn."""
-        drops, kept = self.out.drops, self._restored
+        drops = self.out.drops
         entries, groups, data = self.announces.entries, self.announces.groups, self.data.store
         for reason, bad in (
             ("announce_torn", entries.restore(now)),
@@ -202,9 +203,11 @@ class OnionModule:
         ):
             if bad:
                 drops[reason] += bad
-        kept["announces"] = len(entries)
-        kept["group_chats"] = len(groups)
-        kept["data_entries"] = len(data)
+        self._restored = {
+            "announces": len(entries),
+            "group_chats": len(groups),
+            "data_entries": len(data),
+        }
 
     def share_out(self, table: SlotTable) -> dict[str, Any]:
         """Leaves everything whose key is another shard's by a table, and forgets it."""

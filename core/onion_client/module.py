@@ -185,9 +185,10 @@ class OnionClient:
         lookup.pool.answered(asked.path, now)
         if lookup is not self._announce and self._searches.get(lookup.key) is not lookup:
             raise ProtocolViolation("onion_client_unasked")  # no friend any more
-        lookup.take_answer(asked.node, asked.shared, body.is_stored, body.key, asked.path, now)
-        if lookup.nodes.find(asked.node.key) is not None:
-            self._asker.path_nodes.add(asked.node)
+        node = self._asker.path_nodes.same(asked.node)
+        lookup.take_answer(node, asked.shared, body.is_stored, body.key, asked.path, now)
+        if lookup.nodes.find(node.key) is not None:
+            self._asker.path_nodes.add(node)
         self._connection.heard = now
         self._asker.offer(lookup, body.nodes, asked.node.endpoint, now)
         self._plan(lookup, now)

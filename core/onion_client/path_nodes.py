@@ -1,7 +1,7 @@
 """The nodes that onion paths are made of, and which three of them make the next path."""
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from core.crypto import PublicKey
 from core.endpoint import Endpoint, is_ipv4, is_lan, prefix_of
@@ -39,6 +39,7 @@ class PathNodes:
         "_ours",
         "_ring",
         "_saved",
+        "same",
     )
 
     def __init__(
@@ -46,10 +47,13 @@ class PathNodes:
         entropy: Entropy,
         capacity: int = MAX_PATH_NODES,
         ours: Container[bytes] = (),
+        same: Callable[[NodeInfo], NodeInfo] = lambda node: node,
     ) -> None:
         self._entropy = entropy
         self._capacity = capacity
         self._ours = ours
+        self.same = same
+        """Returns an equal node that is kept anyway, if there is one."""
         self._ring: dict[PublicKey, NodeInfo] = {}  # oldest first
         self._bootstrap: dict[PublicKey, NodeInfo] = {}
         self._saved: set[PublicKey] = set()  # of those: nobody gave them to us

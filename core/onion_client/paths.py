@@ -18,6 +18,9 @@ FORMER_FIRSTS = 16  # first hops by which data may still come: stores keep an an
 _ONION_REQUEST_0 = b"\x80"
 _RELAY_ONION_REQUEST = b"\x08"
 _FOREVER = float("inf")
+# What a path keeps of its layers; an address is packed to 19 bytes, a key has 32.
+_TO_SECOND, _TO_THIRD = slice(0, 51), slice(51, 102)
+_INNER, _MIDDLE, _OUTER = slice(102, 134), slice(134, 166), slice(166, 198)
 
 
 class Path:
@@ -28,9 +31,7 @@ class Path:
     """
 
     __slots__ = (
-        "_keys",
-        "_to_second",
-        "_to_third",
+        "_layers",
         "confirmed",
         "created",
         "hops",
@@ -49,9 +50,12 @@ class Path:
     ) -> None:
         self.slot = slot
         self.hops = hops
-        self._keys = keys
-        self._to_second = pack_ip_port(hops[1].endpoint) + publics[0]
-        self._to_third = pack_ip_port(hops[2].endpoint) + publics[1]
+        # One value in place of five, for there are thousands of paths: what stands before the
+        # second and third layer, then the keys from the innermost layer on.
+        to_second = pack_ip_port(hops[1].endpoint) + publics[0]
+        to_third = pack_ip_port(hops[2].endpoint) + publics[1]
+        outer, middle, inner = keys
+        self._layers = b"".join((to_second, to_third, inner, middle, outer or b""))
         self.confirmed = False
         self.created = now
         self.used = now
@@ -89,10 +93,12 @@ class Path:
 
         `own` is our DHT key; one nonce serves all layers.
         """
-        outer, middle, inner = self._keys
+        layers = self._layers
+        inner, middle = SharedKey(layers[_INNER]), SharedKey(layers[_MIDDLE])
         text = seal(inner, nonce, pack_ip_port(destination) + payload)
-        text = self._to_second + seal(middle, nonce, self._to_third + text)
-        if outer is None:
+        text = layers[_TO_SECOND] + seal(middle, nonce, layers[_TO_THIRD] + text)
+        outer = SharedKey(layers[_OUTER])
+        if not outer:
             return _RELAY_ONION_REQUEST + nonce + text
         return _ONION_REQUEST_0 + nonce + own + seal(outer, nonce, text)
 

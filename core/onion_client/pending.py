@@ -1,7 +1,5 @@
 """Announce requests that wait for their one answer."""
 
-from collections import OrderedDict
-
 from core.crypto import SharedKey
 from core.entropy import Entropy
 from core.onion_client.lookup import Lookup
@@ -36,7 +34,8 @@ class PendingAnnounces:
 
     def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
-        self._waiting: OrderedDict[bytes, Asked] = OrderedDict()
+        # By id, the oldest first. No OrderedDict: that keeps its memory when it is empty again.
+        self._waiting: dict[bytes, Asked] = {}
         self.capacity = CAPACITY
 
     def __len__(self) -> int:
@@ -46,7 +45,7 @@ class PendingAnnounces:
         """Returns the 8 bytes that the node is to send back."""
         self._expire(asked.at)
         while len(self._waiting) >= self.capacity:
-            self._waiting.popitem(last=False)
+            del self._waiting[next(iter(self._waiting))]
         sendback = self._entropy.bytes(_ID_SIZE)
         while sendback in self._waiting:
             sendback = self._entropy.bytes(_ID_SIZE)

@@ -20,7 +20,7 @@ ROUND_SIZE = 8  # c-toxcore onion_client.c: do_friend, MAX_PATH_NODES / 4
 LONGEST_ROUND_S = 120.0  # between rounds in a network of few nodes
 ONION_LETTER_S = 30.0  # c-toxcore onion_client.h: ONION_DHTPK_SEND_INTERVAL
 DHT_LETTER_S = 20.0  # c-toxcore onion_client.h: DHT_DHTPK_SEND_INTERVAL
-REST_S = 20.0  # into a session what was kept to search the friend is let go; ours, for memory
+REST_S = 5.0  # into a session what was kept to search the friend is let go; ours, for memory
 RETRY_S = 3.0  # when neither left; the reference tries each second
 
 _NO_DATA_KEY = bytes(32)

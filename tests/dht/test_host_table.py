@@ -3,14 +3,16 @@
 import random
 from collections import Counter
 
-from core.crypto import SharedKeys
+from core.crypto import PublicKey, SharedKeys
 from core.dht.host_table import HostTable
 from core.dht.light import LightDht
 from core.dht.lists import NEAR_NODES
 from core.dht.snapshot import NodeSnapshot
 from core.endpoint import Endpoint, from_text
 from core.entropy import SeededEntropy
+from core.identity.neighbours import Neighbours
 from core.messages import NodeRow, TableChange, TableFull
+from core.packets.nodes import NodeInfo
 from tests.dht.test_light import OPTIONS
 from tests.simulation import Node, World
 from tests.simulation.dweller import Dweller
@@ -177,3 +179,16 @@ def test_when_the_first_one_leaves_the_next_looks_for_nodes_everywhere() -> None
     hosted[0].home.leave()
     world.run_for(120)
     assert len(hosted[1].dht.nodes_to_save()) > before
+
+
+def test_a_node_in_a_list_of_the_onion_is_the_one_that_the_table_has() -> None:
+    neighbours = Neighbours(SeededEntropy("shared"))
+    snapshot = neighbours.table.join(OWN)
+    known = row(bytes([7]) * 32, 3)
+    snapshot.handle_full(TableFull(0, OWN, ()))
+    snapshot.handle_change(change(OWN, 1, [known]))
+    same = neighbours.path_nodes.same
+    kept = same(NodeInfo(PublicKey(known.key), Endpoint(known.endpoint4)))
+    assert kept is same(NodeInfo(PublicKey(known.key), Endpoint(known.endpoint4)))
+    elsewhere = NodeInfo(PublicKey(known.key), from_text("203.0.113.9", 1))
+    assert same(elsewhere) is elsewhere  # what it answers from counts, not what others know

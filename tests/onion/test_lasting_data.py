@@ -136,3 +136,14 @@ def test_limits_follow_as_far_as_there_is_memory() -> None:
     assert store.capacity == CAPACITY
     store.capacity = 3
     assert store.capacity == 3
+
+
+def test_rows_that_nobody_needs_have_no_memory() -> None:
+    store = DataStore(OWN, CAPACITY)
+    assert store.get(key(1), 100.0) is None
+    assert store.would_accept(key(1), 100.0)
+    assert store.expire(100.0, 10) == 0
+    assert store._rows._memory is None
+    assert store.put(key(1), b"some", 200.0, 100.0)
+    assert store._rows._memory is not None
+    assert store.get(key(1), 101.0) == DataEntry(b"some", 200.0)

@@ -449,7 +449,7 @@ def test_our_own_paths_and_those_for_friends_have_keys_of_their_own() -> None:
     hand.client.add_friend(pair("friend").public, hand.now)
     hand.client.handle_timer(hand.now + 1)
     own, friends = hand.client._asker.for_self._paths, hand.client._asker.for_friends._paths
-    heads = [path._to_third for path in own + friends if path is not None]
+    heads = [path._layers[51:102] for path in own + friends if path is not None]
     assert len(set(heads)) == len(heads) > 6
 
 

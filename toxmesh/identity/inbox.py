@@ -1,7 +1,6 @@
 """What has happened and was not taken yet: events in order, messages among them on disk."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -39,12 +38,13 @@ class Inbox:
 
     def __init__(self) -> None:
         self._mailbox: Mailbox | None = None
-        self._events: deque[AnyEvent] = deque()
+        # Lists and dicts: an empty deque has 760 bytes and an empty set 230, in each identity.
+        self._events: list[AnyEvent] = []
         self._plain = 0  # events that are no messages
-        self._asking: set[PublicKey] = set()  # whose requests wait
+        self._asking: dict[PublicKey, None] = {}  # whose requests wait
         self._lost = 0
         self._at = 0  # the number of the message that was taken last
-        self._answered: set[int] = set()  # that one, or messages behind it
+        self._answered: dict[int, None] = {}  # that one, or messages behind it
         self._came: asyncio.Event | None = None  # of who waits for the next one
         self._open = False
 
@@ -84,7 +84,7 @@ class Inbox:
     def _note(self, event: AnyEvent) -> None:
         self._plain += 1
         if isinstance(event, FriendRequest):
-            self._asking.add(event.friend)
+            self._asking[event.friend] = None
 
     def put_message(self, friend: PublicKey, kind: MessageKind, raw: bytes, at: float) -> None:
         """Keeps a message, on disk first; `at` is in Unix seconds. Raises MailboxError where the
@@ -106,11 +106,11 @@ class Inbox:
         """Takes back what was taken and not done with: it is the next one again."""
         if isinstance(event, StoredMessage):
             if self.is_answered(event.number):
-                self._answered.discard(event.number)
+                self._answered.pop(event.number, None)
                 return
         else:
             self._note(event)
-        self._events.appendleft(event)
+        self._events.insert(0, event)
         self._wake()
 
     def answer(self, number: int) -> None:
@@ -119,7 +119,10 @@ class Inbox:
         if self._mailbox is not None:
             self._mailbox.taken(number)
             if number >= self._at:
-                self._mailbox.then(partial(self._answered.add, number))
+                self._mailbox.then(partial(self._done_with, number))
+
+    def _done_with(self, number: int) -> None:
+        self._answered[number] = None
 
     def is_answered(self, number: int) -> bool:
         """Tells whether a message that was taken last is done with."""
@@ -129,11 +132,11 @@ class Inbox:
         """Yields what happens, until it is closed; see `Identity.events`."""
         while True:
             while self._events:
-                event = self._events.popleft()
+                event = self._events.pop(0)
                 if not isinstance(event, StoredMessage):
                     self._plain -= 1
                     if isinstance(event, FriendRequest):
-                        self._asking.discard(event.friend)
+                        self._asking.pop(event.friend, None)
                     yield event
                     continue
                 self._at = event.number
@@ -141,7 +144,7 @@ class Inbox:
                     yield event
                 if not self.is_answered(event.number) and self._mailbox is not None:
                     self._mailbox.taken(event.number)
-                self._answered.discard(event.number)
+                self._answered.pop(event.number, None)
             if self._lost:
                 lost, self._lost = self._lost, 0
                 yield EventsLost(lost)

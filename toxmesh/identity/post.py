@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -61,7 +60,7 @@ class _Way:
     def __init__(self) -> None:
         self.acked = 0  # the friend has all of ours up to this one
         self.settles = False  # what that means is done at the end of the turn
-        self.flying: deque[int] = deque()  # ours, in order
+        self.flying: list[int] = []  # ours, in order: at most as many as may be in flight
         self.letters: dict[int, int] = {}  # by the messenger's number: ours
         self.last = 0  # the greatest number of ours that was handed over
 
@@ -174,7 +173,7 @@ class Post:
                 log.error("messages will come twice: %s", error)
                 return
         while way.flying and way.flying[0] <= way.acked:
-            sent = self._sent.pop(way.flying.popleft(), None)
+            sent = self._sent.pop(way.flying.pop(0), None)
             if sent is not None:
                 sent.arrived()
         way.acked = 0
