@@ -6,7 +6,7 @@ nothing while everything is on: handlers are exchanged, nobody asks about each p
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container
 
 from core.endpoint import Endpoint
 
@@ -46,3 +46,16 @@ def refusing(service: str, drops: Counter[str]) -> Handler:
         drops[why] += 1
 
     return refuse
+
+
+def refusals(
+    off: Collection[str], kinds: Container[int], drops: Counter[str]
+) -> dict[int, Handler]:
+    """Returns handlers that count, for those of the `kinds` that belong to services that are off.
+    """
+    return {
+        kind: refusing(service, drops)
+        for service in off
+        for kind in KINDS.get(service, ())
+        if kind in kinds
+    }

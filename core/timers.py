@@ -31,7 +31,7 @@ class Timers(Generic[Name]):
         self._when[name] = when
         self._order += 1
         heapq.heappush(self._heap, (when, self._order, name))
-        if len(self._heap) > 16 + 2 * len(self._when):  # moved timers leave dead rows behind
+        if len(self._heap) > 4 + 2 * len(self._when):  # moved timers leave dead rows behind
             self._heap = [row for row in self._heap if self._when.get(row[2]) == row[0]]
             heapq.heapify(self._heap)
 

@@ -56,12 +56,8 @@ class DhtModule:
         normal: dict[int, Handler] = {}
         if options.draining:
             normal = dict.fromkeys((KIND_PING_REQUEST, KIND_NODES_REQUEST), self._stay_silent)
-        self._instead: dict[int, Handler] = normal | {
-            kind: services.refusing(service, self.out.drops)
-            for service in options.services_off
-            for kind in services.KINDS.get(service, ())
-            if self._usual(kind) is not None
-        }
+        kinds = () if self.keeper is None else KINDS  # no service has those of the other shards
+        self._instead = normal | services.refusals(options.services_off, kinds, self.out.drops)
 
     def _usual(self, kind: int) -> Handler | None:
         """Returns what takes a kind while all is on. (No dict of bound methods: an identity has one

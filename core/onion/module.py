@@ -104,12 +104,7 @@ class OnionModule:
         off = self.context.options.services_off
         self.announces.entries.closed = self.context.options.draining
         self.data.store.closed = self.context.options.draining
-        self._refused: dict[int, Handler] = {
-            kind: services.refusing(service, self.out.drops)
-            for service in off
-            for kind in services.KINDS.get(service, ())
-            if kind in _SERVED
-        }
+        self._refused = services.refusals(off, _SERVED, self.out.drops)
         self.forwarding.takes_data = services.DATA not in off
 
     def _handler_of(self, kind: int) -> Handler | None:

@@ -126,6 +126,7 @@ class PathPool:
     def clear(self) -> None:
         """Forgets all paths: nothing is to be sent for a while."""
         self._paths = [None] * POOL_SIZE
+        self.firsts.clear()
 
     def has(self, path: Path | None, now: float) -> bool:
         """Tells whether a path is still in its place and alive."""

@@ -7,7 +7,7 @@ import pytest
 from core.endpoint import Endpoint, from_text
 from core.module import NodeOptions
 from core.packets import ROUTES
-from core.services import KINDS, LAN, SERVICES, Handler, reason, switch
+from core.services import KINDS, LAN, SERVICES, Handler, reason, refusals
 from tests.dht.actors import keeper_of
 from tests.onion.client import Client
 from tests.onion.node import START, Node, address
@@ -33,11 +33,11 @@ def test_kinds_of_what_is_off_count_and_all_others_go_on() -> None:
 
     normal: dict[int, Handler] = dict.fromkeys((0x80, 0x83, 0x93), take)
     drops: Counter[str] = Counter()
-    for kind, handler in switch(normal, ("announce", "forward"), drops).items():
+    for kind, handler in (normal | refusals(("announce", "forward"), normal, drops)).items():
         handler(bytes((kind,)), HOME, 0.0)
     assert taken == [0x80, 0x93]
     assert drops == {reason("announce"): 1}  # of kinds that are not handled here there is no count
-    assert switch(normal, (), drops) == normal
+    assert refusals((), normal, drops) == {}
 
 
 @pytest.mark.parametrize("off", [("data",), ("forward",), ("data", "forward")])

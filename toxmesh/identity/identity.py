@@ -251,6 +251,7 @@ class Identity:
         wanted += [(node, True) for node in (*self._bootstrap, *self._relays)]
         # With a proxy, a name that is looked up here would tell of us around it.
         await find_nodes(wanted, self._proxy is None, partial(self._do, self._bootstrap_with))
+        self._seeker = None  # a task that has ended is 0.5 KB
 
     def _bootstrap_with(self, nodes: list[NodeInfo], now: float) -> None:
         self._engine.bootstrap(nodes, now)
