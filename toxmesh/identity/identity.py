@@ -34,7 +34,6 @@ from core.messenger.events import (
     Unconfirmed,
 )
 from core.messenger.friend import FriendView
-from core.packets.nodes import NodeInfo
 from core.relay_client import Proxy
 from core.relay_client.choosing import STANDING
 from core.savedata.profile import Profile, UserStatus
@@ -247,14 +246,12 @@ class Identity:
                 log.warning("the identity was not saved: %s", error)
 
     async def _find_nodes(self) -> None:
-        wanted = [(node, False) for node in self._bootstrap]
-        wanted += [(node, True) for node in (*self._bootstrap, *self._relays)]
+        relays = *self._bootstrap, *self._relays
+        wanted = [(node, False) for node in self._bootstrap] + [(node, True) for node in relays]
         # With a proxy, a name that is looked up here would tell of us around it.
-        await find_nodes(wanted, self._proxy is None, partial(self._do, self._bootstrap_with))
+        found = partial(self._do, self._engine.bootstrap)
+        await find_nodes(wanted, self._proxy is None, found)
         self._seeker = None  # a task that has ended is 0.5 KB
-
-    def _bootstrap_with(self, nodes: list[NodeInfo], now: float) -> None:
-        self._engine.bootstrap(nodes, now)
 
     @property
     def _running(self) -> tuple[Runner, Mailbox, Post]:
