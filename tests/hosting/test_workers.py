@@ -212,15 +212,36 @@ def test_who_accepts_everybody_takes_no_more_than_a_thousand(
     asyncio.run(story())
 
 
+def test_an_identity_of_another_shard_is_left_to_it(tmp_path: Path) -> None:
+    owner = SlotTable.even(2).shard_of(make_profile(tmp_path, "bot").keys.public)
+
+    async def story() -> None:
+        out = Collected()
+        options = NodeOptions(identities=(str(tmp_path / "bot.tox"),))
+        workers = []
+        for shard in (owner, 1 - owner):
+            made = context(out)
+            made.slots["messenger"] = SlotTable.even(2)
+            made.shard, made.options = shard, options
+            worker = MessengerWorker(made, Desk())
+            workers.append(worker)
+            worker.handle_topology(0.0)
+            (hosted,) = worker._hosted or []
+            await asyncio.wait_for(hosted._opening, 10)
+        names = [row["name"] for worker in workers for row in worker.ask("identities", {}, 0.0)]
+        assert names == ["bot"]
+        for worker in workers:
+            worker.handle_stop(True, 0.0)
+        while not all(worker.finished() for worker in workers):
+            await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
 def test_metrics_of_identities_are_there_where_some_are_hosted() -> None:
     plain = Metrics().render(samples.report(), {}).decode()
     assert "toxmesh_identities" not in plain
-    counts = {"identities": 3, "running": 3, "connected": 2, "friends": 9, "online": 4,
-              "unsent": 5, "untaken": 6}  # fmt: skip
-    ways = {"nodes": 1, "carriers": 3, "sessions_direct": 3, "sessions_relayed": 1, "relays": 2}
-    made = samples.report()
-    made["modules"] |= {"messenger.0": counts, "messenger.1": counts, "net_crypto.0": ways}
-    text = Metrics().render(made, {}).decode()
+    text = Metrics().render(samples.hosting(), {}).decode()
     for line in (
         "toxmesh_identities 6",
         "toxmesh_identities_connected 4",

@@ -111,6 +111,16 @@ def report(workers: int = 1, **changes: Any) -> dict[str, Any]:
     return answer
 
 
+def hosting() -> dict[str, Any]:
+    """Returns the status of a node that hosts identities too."""
+    counts = {"identities": 3, "running": 3, "connected": 2, "friends": 9, "online": 4,
+              "unsent": 5, "untaken": 6}  # fmt: skip
+    ways = {"nodes": 1, "carriers": 3, "sessions_direct": 3, "sessions_relayed": 1, "relays": 2}
+    made = report()
+    made["modules"] |= {"messenger.0": counts, "messenger.1": counts, "net_crypto.0": ways}
+    return made
+
+
 def beats(workers: int = 1) -> dict[str, dict[str, Any]]:
     """Returns the heartbeats of that node."""
     names = ["broker", *(f"dht.{shard}" for shard in range(workers)), "onion.0", "relay.0"]

@@ -77,6 +77,6 @@ def test_docs_name_every_family_and_no_other() -> None:
     text = (CHECKOUT / "docs/metrics.md").read_text("utf-8")
     table = text.partition("\n## Names\n")[2].partition("\n## Reasons\n")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.M))
-    scrape = Metrics().render(samples.report(), samples.beats()).decode()
+    scrape = Metrics().render(samples.hosting(), samples.beats()).decode()
     exposed = dict(re.findall(r"^# TYPE toxmesh_(\w+) (\w+)$", scrape, re.M))
     assert documented == exposed

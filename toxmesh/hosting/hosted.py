@@ -52,10 +52,12 @@ class Hosted:
 
     async def _open(self) -> None:
         try:
-            file, profile = await self._take()
-            if not self._is_ours(profile.keys.public):
-                self._ours = False
+            # Read first, for the shard to which it belongs may have it.
+            _, profile = ProfileFile.open(self.path, self._passphrase)
+            self._ours = self._is_ours(profile.keys.public)
+            if not self._ours:
                 return
+            file, profile = await self._take()
             self._own = await self._start(file, profile)
         except (ProfileError, MailboxError) as error:
             self._problem = str(error)
