@@ -130,7 +130,7 @@ class LightDht:
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called."""
-        return self._module.next_timer()
+        return self._keeper.next_timer()
 
     def _look(self, now: float) -> None:
         connected = self._keeper.close.has_good(now)
