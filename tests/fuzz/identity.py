@@ -244,7 +244,6 @@ class FriendsNonsense:
         assert shared is not None
         return b"\x1b" + once[22:] + crypto.seal(shared, once, plain)
 
-
     def _near(self, data: bytes) -> bytes:
         """Has packets of files name one of a few, so that they meet transfers that there are."""
         at = {FileRequest.kind: 1, FileControl.kind: 2, FileData.kind: 1}.get(data[0], 0)
@@ -268,7 +267,7 @@ def run(count: int, seed: int | str) -> tuple[Identity, list[Failure]]:
         try:
             identity.give(packet, source)
             _learn(identity.turn(), nodes, replies)
-        except Exception:  # the finding
+        except Exception:  # of any type: what a fuzzer looks for. With its packet it fails the test
             failures.append(Failure(str(seed), "identity", packet, traceback.format_exc(limit=-4)))
             if len(failures) >= MOST_FAILURES:
                 break
