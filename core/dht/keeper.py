@@ -118,8 +118,9 @@ class TableKeeper:
         self._copies_until: float | None = None
         self.now = 0.0
         """When the last packet came or the last timer ran."""
-        self._timers: Timers[Timer] = Timers()
-        self._timers.set(Timer.START, 0.0)
+        self.timers: Timers[Timer] = Timers()
+        """When what is to be done."""
+        self.timers.set(Timer.START, 0.0)
 
     def widen(self) -> None:
         """Keeps nodes from everywhere, as a node must that cannot borrow them of its host."""
@@ -151,23 +152,23 @@ class TableKeeper:
             self._adopt(message, now)
         elif isinstance(message, Bootstrap):
             self._joining.add((Endpoint(endpoint), key) for endpoint, key in message.nodes)
-            self._timers.bring_forward(Timer.JOIN, now)
+            self.timers.bring_forward(Timer.JOIN, now)
         self._plan_publishing(now)
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        for timer in self._timers.expired(now):
+        for timer in self.timers.expired(now):
             _STEPS[timer](self, now)
         self.now = now
         self._plan_publishing(now)
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called."""
-        return self._timers.next()
+        return self.timers.next()
 
     def _plan_publishing(self, now: float) -> None:
         if self._dirty:
-            self._timers.bring_forward(Timer.PUBLISH, now + PUBLISH_S)
+            self.timers.bring_forward(Timer.PUBLISH, now + PUBLISH_S)
 
     # Start
 
@@ -180,17 +181,17 @@ class TableKeeper:
         if self._host is not None:
             for row in self._snapshot.closest(self._own_key, CLOSE_TO_ASK, True):
                 self._to_ask.offer(row.key, preferred(row), now)
-            self._timers.set(Timer.ASK, now)
-        self._timers.set(Timer.JOIN, now)
+            self.timers.set(Timer.ASK, now)
+        self.timers.set(Timer.JOIN, now)
         self.follow_options(now)
 
     def follow_options(self, now: float) -> None:
         """Begins or ends LAN discovery, as `context.options` says now."""
         self._beacon = LanBeacon(self._context.options)
         if not self._context.options.lan_discovery:
-            self._timers.stop(Timer.LAN)
-        elif Timer.LAN not in self._timers:
-            self._timers.set(Timer.LAN, now)
+            self.timers.stop(Timer.LAN)
+        elif Timer.LAN not in self.timers:
+            self.timers.set(Timer.LAN, now)
 
     def _ask_for_copies(self, now: float) -> None:
         if self._copies_until is None or now >= self._copies_until:
@@ -199,7 +200,7 @@ class TableKeeper:
             return
         for role in ROLES:
             self._out.tell_all(role, TableWanted("dht", 0))
-        self._timers.set(Timer.COPY, now + COPY_REPEAT_S)
+        self.timers.set(Timer.COPY, now + COPY_REPEAT_S)
 
     def _adopt(self, message: TableFull, now: float) -> None:
         """Takes the last copy of our own table back: its nodes count as seen half a life ago.
@@ -219,16 +220,16 @@ class TableKeeper:
                     search.take(key, endpoint, seen)
                 self._dirty.add(key)
         self._copies_until = None
-        self._timers.stop(Timer.COPY)
+        self.timers.stop(Timer.COPY)
         self._publish(now)
         self._publisher.open()
-        self._timers.bring_forward(Timer.LISTS, now)
+        self.timers.bring_forward(Timer.LISTS, now)
 
     def _join(self, now: float) -> None:
         good = self.close.has_good(now)
         for endpoint, key in self._joining.step(good, self.close.has_good_wan(now), now):
             self.asker.ask(endpoint, key, self._own_key, now)
-        self._timers.set(Timer.JOIN, self._joining.next_step(now))
+        self.timers.set(Timer.JOIN, self._joining.next_step(now))
 
     # Answers to our requests
 
@@ -305,7 +306,7 @@ class TableKeeper:
             if association is not None and association.endpoint == source:
                 association.rtt = rtt
             if association is not None and association.asked + PING_INTERVAL_S <= now:
-                self._timers.bring_forward(Timer.LISTS, now + ASK_S)
+                self.timers.bring_forward(Timer.LISTS, now + ASK_S)
 
     def _handle_named(
         self, key: bytes, endpoint: Endpoint, by: bytes, from_lan: bool, now: float
@@ -332,7 +333,7 @@ class TableKeeper:
             if not search.is_fresh(key, endpoint, now) and search.wants(key, endpoint, now):
                 kept = search.to_ask.offer(key, endpoint, now) or kept
         if kept:
-            self._timers.bring_forward(Timer.ASK, now + ASK_S)
+            self.timers.bring_forward(Timer.ASK, now + ASK_S)
 
     # Upkeep
 
@@ -348,7 +349,7 @@ class TableKeeper:
             due = min(due, other)
         if due != float("inf"):
             wait = STEP_S if budget else CHECKS_AGAIN_S
-            self._timers.bring_forward(Timer.LISTS, max(due, now + wait))
+            self.timers.bring_forward(Timer.LISTS, max(due, now + wait))
 
     def _check(
         self, clients: Iterable[Client], rounds: Rounds, target: bytes, budget: int, now: float
@@ -400,7 +401,7 @@ class TableKeeper:
     def _handle_candidate(self, key: bytes, endpoint: Endpoint, now: float) -> None:
         due = self._candidates.offer(key, endpoint, now)
         if due is not None:
-            self._timers.bring_forward(Timer.CANDIDATES, due)
+            self.timers.bring_forward(Timer.CANDIDATES, due)
 
     def _publish(self, now: float) -> None:
         rows = {key: row_of(self._clients_of(key), now) for key in self._dirty}
@@ -409,26 +410,26 @@ class TableKeeper:
 
     def _punch(self, now: float) -> None:
         if len(self.searches) > len(self._fake):
-            self._timers.set(Timer.PUNCH, now + self.requests.punch(now))
+            self.timers.set(Timer.PUNCH, now + self.requests.punch(now))
 
     # Lookups that operators watch
 
     def begin_lookup(self, key: bytes, now: float) -> dict[str, Any]:
         """Begins a lookup of a key and says its number. Raises CannotAnswer."""
         answer = self.lookups.begin(key, now)
-        self._timers.bring_forward(Timer.LOOKUP, now)
+        self.timers.bring_forward(Timer.LOOKUP, now)
         return answer
 
     def _look_up(self, now: float) -> None:
         if self.lookups.step(now):
-            self._timers.set(Timer.LOOKUP, now + ASK_S)
+            self.timers.set(Timer.LOOKUP, now + ASK_S)
 
     # Local network
 
     def _send_beacon(self, now: float) -> None:
         for endpoint in self._beacon.targets():
             self._out.send(endpoint, bytes((KIND_LAN_DISCOVERY,)) + self._own_key)
-        self._timers.set(Timer.LAN, now + LAN_INTERVAL_S)
+        self.timers.set(Timer.LAN, now + LAN_INTERVAL_S)
 
     def _handle_lan_discovery(self, packet: bytes, source: Endpoint, now: float) -> None:
         asked = self.asker.requests.expects(packet[1:], source, now)
@@ -455,8 +456,8 @@ class TableKeeper:
         self.searches[key] = search
         for row in self._snapshot.closest(key, MAX_SENT_NODES, True):
             search.to_ask.offer(row.key, preferred(row), now)
-        self._timers.bring_forward(Timer.ASK, now)
-        self._timers.bring_forward(Timer.PUNCH, now + STEP_S)
+        self.timers.bring_forward(Timer.ASK, now)
+        self.timers.bring_forward(Timer.PUNCH, now + STEP_S)
         return True
 
     def remove_search(self, key: bytes) -> None:

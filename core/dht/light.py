@@ -20,6 +20,7 @@ from core.messages import Bootstrap, Message
 from core.module import Context, Module, NodeOptions
 from core.packets.nodes import NodeInfo
 from core.slots import SlotTable
+from core.timers import Clock
 
 _SLOTS = {role: SlotTable.even(1) for role in ("dht", "onion")}
 _NOBODY_FOLLOWS = Events()
@@ -127,6 +128,10 @@ class LightDht:
         if self._host.is_wide(self.table.own_key):
             self._keeper.widen()
         self._look(now)
+
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self._keeper.timers,)
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called."""

@@ -15,7 +15,7 @@ from core.friend.parts import Crypto, Dht, Listener, Onion, Relays, SessionView
 from core.friend.peer import DHT_TIMEOUT_S, Peer, State
 from core.packets.messenger import MAX_SHARED_RELAYS, Alive, ShareRelays
 from core.packets.nodes import NodeInfo
-from core.timers import Timers
+from core.timers import Clock, Timers
 from core.wire import WireError
 
 ALIVE_S = 14.4
@@ -286,6 +286,10 @@ class FriendConnections:
         self.listener.friend_acknowledged(real_key, number, now)
 
     # Time
+
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self._timers,)
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""

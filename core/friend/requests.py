@@ -66,7 +66,8 @@ class FriendRequests:
         self._drops = drops
         self._seen: list[PublicKey] = []  # oldest first
         self._pending: dict[PublicKey, _Pending] = {}
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[PublicKey] = Timers()
+        """When a request is due."""
 
     # Others' requests
 
@@ -118,27 +119,23 @@ class FriendRequests:
     def begin(self, real_key: PublicKey, nospam: bytes, text: bytes, now: float) -> None:
         """Sends a request of 1-921 bytes, again and again, until `end`."""
         self._pending[real_key] = _Pending(nospam, text)
-        self._timers.set(real_key, now)
+        self.timers.set(real_key, now)
 
     def end(self, real_key: PublicKey) -> None:
         """Sends it no more: the friend has come online, or is not wanted."""
         self._pending.pop(real_key, None)
-        self._timers.stop(real_key)
-
-    def next_timer(self) -> float | None:
-        """Returns when a request is due."""
-        return self._timers.next()
+        self.timers.stop(real_key)
 
     def handle_timer(self, now: float) -> list[PublicKey]:
         """Sends the requests that are due; returns to whom one has left."""
         left = []
-        for real_key in self._timers.expired(now):
+        for real_key in self.timers.expired(now):
             pending = self._pending[real_key]
             if not self._send(real_key, pending, now):
-                self._timers.set(real_key, now + UNSENT_S)
+                self.timers.set(real_key, now + UNSENT_S)
                 continue
             left.append(real_key)
-            self._timers.set(real_key, now + pending.pause_s)
+            self.timers.set(real_key, now + pending.pause_s)
             pending.pause_s = min(2 * pending.pause_s, LONGEST_PAUSE_S)
         return left
 

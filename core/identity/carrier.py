@@ -25,7 +25,7 @@ from core.onion import OnionModule
 from core.onion_client import OnionClient
 from core.packets.nodes import NodeInfo
 from core.relay_client import Dialer, RelayPool
-from core.timers import earliest
+from core.timers import NEVER, Clock
 from core.wire import WireError
 
 MOST_KEYS = 20
@@ -87,8 +87,9 @@ class Part(Protocol):
         """Does what is due."""
         ...
 
-    def next_timer(self) -> float | None:
-        """Returns when handle_timer wants to be called next."""
+    def clocks(self) -> Sequence[Clock]:
+        """Returns what always says when handle_timer wants to be called: that costs less than to
+        ask, and is looked at after each packet."""
         ...
 
 
@@ -149,9 +150,11 @@ class Carrier:
             self.crypto, self.onion, self.dht, self.relays, entropy, self.drops
         )
         self.crypto.listener = self.friends
-        self._parts: list[Part] = [self.crypto, self.friends, self.onion, self.relays]
+        self._clocks: list[tuple[Clock, Part]] = []
+        for part in (self.crypto, self.friends, self.onion, self.relays):
+            self.keep_time_for(part)
         if options.udp:
-            self._parts.append(self.dht)
+            self.keep_time_for(self.dht)
         self.serving: OnionModule | None = None
         """What this identity does for others as a node of the DHT, as every client does."""
         if options.udp and options.serves:
@@ -160,7 +163,7 @@ class Carrier:
                 neighbours.announce_rows,
             )  # fmt: skip
             self.dht.add_module("onion", self.serving)
-            self._parts.append(self.serving)
+            self.keep_time_for(self.serving)
         self.relays.keep_for_onion(not options.udp, now)
 
     def _node_options(self, dht_nodes: Sequence[NodeInfo]) -> NodeOptions:
@@ -174,8 +177,8 @@ class Carrier:
         )
 
     def keep_time_for(self, part: Part) -> None:
-        """Calls somebody else's timers with those of its own parts."""
-        self._parts.append(part)
+        """Calls a part's timers, one of its own or of somebody else's."""
+        self._clocks += [(clock, part) for clock in part.clocks()]
 
     def bootstrap(self, nodes: Sequence[NodeInfo], now: float, saved: bool = False) -> None:
         """Takes nodes to begin with: of the DHT, and relays (`tcp`). `saved`: those that the onion
@@ -245,14 +248,14 @@ class Carrier:
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
         self._now = now
-        for part in self._parts:
-            when = part.next_timer()
-            if when is not None and when <= now:
+        for clock, part in self._clocks:
+            if clock.first <= now:
                 part.handle_timer(now)
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called next."""
-        return earliest(*[part.next_timer() for part in self._parts])
+        first = min([clock.first for clock, _ in self._clocks])
+        return None if first == NEVER else first
 
     # How packets leave (core.net_crypto.Ways, core.onion_client.OnionWays, core.dht.light)
 

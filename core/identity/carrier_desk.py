@@ -24,6 +24,7 @@ from core.module import LocalError
 from core.net_crypto.lasting import SessionMemory
 from core.net_crypto.tags import Progress
 from core.packets.messenger import Alive, ShareRelays
+from core.timers import Clock
 
 STUCK_S = 0.05  # ours: until packets are tried again that nothing has made room for
 FIRST_NODES_S, NODES_S = 10.0, 120.0  # ours: how often nodes are told that are to be saved
@@ -450,8 +451,13 @@ class CarrierDesk:
 
     # Time
 
-    def next_timer(self) -> float | None:
-        """Returns when `handle_timer` wants to be called."""
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self,)
+
+    @property
+    def first(self) -> float:
+        """When `handle_timer` wants to be called."""
         return self._nodes_at if self._stuck_at is None else min(self._nodes_at, self._stuck_at)
 
     def handle_timer(self, now: float) -> None:

@@ -95,7 +95,8 @@ class Files:
     ) -> None:
         self._link, self._tell, self._drops = link, tell, drops
         self._friends: dict[PublicKey, _Files] = {}
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[PublicKey] = Timers()
+        """When it is to be looked for room again."""
 
     # Commands: the caller has seen to it that the friend is online
 
@@ -187,7 +188,7 @@ class Files:
         files = self._friends.pop(friend, None)
         if files is None:
             return
-        self._timers.stop(friend)
+        self.timers.stop(friend)
         everything = files.all()
         files.outgoing.clear()
         files.incoming.clear()
@@ -298,13 +299,9 @@ class Files:
 
     # Time
 
-    def next_timer(self) -> float | None:
-        """Returns when it is to be looked for room again."""
-        return self._timers.next()
-
     def handle_timer(self, now: float) -> None:
         """Sends what there is room for."""
-        for friend in self._timers.expired(now):
+        for friend in self.timers.expired(now):
             files = self._friends.get(friend)
             if files is not None:
                 self._pump(files, now)
@@ -330,8 +327,8 @@ class Files:
                 budget = self._send_round(files, ready, budget, now)
         finally:
             files.pumping = False
-        if ready and files.friend not in self._timers:
-            self._timers.set(files.friend, now + AGAIN_S)
+        if ready and files.friend not in self.timers:
+            self.timers.set(files.friend, now + AGAIN_S)
 
     def _ask(self, files: _Files, now: float) -> bool:
         """Asks for what is wanted; tells whether some of it was given at once."""

@@ -43,7 +43,7 @@ from core.packets.messenger import (
     Typing,
 )
 from core.savedata.profile import FriendState, Profile, SavedFriend, UserStatus
-from core.timers import earliest
+from core.timers import NEVER, Clock
 from core.tox_id import ToxId, is_key
 from core.wire import WireError
 
@@ -488,10 +488,14 @@ class Messenger:
     def _unix(self, now: float) -> int:
         return int(now + self._unix_offset)
 
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return self._presence.timers, self._requests.timers, self._files.timers
+
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""
-        parts = (self._presence, self._requests, self._files)
-        return earliest(*[part.next_timer() for part in parts])
+        first = min(clock.first for clock in self.clocks())
+        return None if first == NEVER else first
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""

@@ -19,7 +19,8 @@ class Presence:
         self.profile = profile
         """With what we are now."""
         self._connections = connections
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[PublicKey] = Timers()
+        """When somebody is to be told again."""
 
     def change(
         self, profile: Profile, what: Unsent, friends: Iterable[Friend], now: float
@@ -45,20 +46,16 @@ class Presence:
             if not friend.unsent & flag:
                 continue
             if self._connections.send(friend.key, packet.encode(), now) is None:
-                self._timers.set(friend.key, now + AGAIN_S)
+                self.timers.set(friend.key, now + AGAIN_S)
                 return
             friend.unsent &= ~flag
-        self._timers.stop(friend.key)
+        self.timers.stop(friend.key)
 
     def forget(self, friend: Friend) -> None:
         """The friend has gone: nothing is to be told for now."""
         friend.unsent = Unsent(0)
-        self._timers.stop(friend.key)
-
-    def next_timer(self) -> float | None:
-        """Returns when somebody is to be told again."""
-        return self._timers.next()
+        self.timers.stop(friend.key)
 
     def expired(self, now: float) -> list[PublicKey]:
         """Returns who is to be told now."""
-        return self._timers.expired(now)
+        return self.timers.expired(now)

@@ -37,7 +37,7 @@ from core.packets.net_crypto import (
     CryptoHandshake,
     CryptoHandshakeBody,
 )
-from core.timers import Timers
+from core.timers import Clock, Timers
 from core.wire import WireError
 
 FREE_SLOTS = 16  # c-toxcore Messenger.c: MIN_SLOTS_FREE, kept from bulk data
@@ -426,6 +426,10 @@ class NetCrypto:
                 self._ended(session, now)
             elif self._table.has(session):
                 self._plan(session)
+
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self._timers,)
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer is wanted next."""

@@ -30,7 +30,7 @@ from core.onion_client.searching import (
 from core.packets.announce import AnnounceResponse, AnnounceResponseBody
 from core.packets.dht import DhtKeyPacket, DhtKeyRequestBody
 from core.packets.nodes import MAX_NODES, NodeInfo
-from core.timers import Timers
+from core.timers import Clock, Timers
 from core.wire import WireError
 
 ANNOUNCE_RESPONSE = 0x84
@@ -244,6 +244,10 @@ class OnionClient:
             self._drops[refused.reason] += 1
 
     # Time
+
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self._timers,)
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` has something to do."""

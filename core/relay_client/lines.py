@@ -26,7 +26,7 @@ from core.relay_client.interfaces import Dialer, RelayListener
 from core.relay_client.peers import Peer
 from core.relay_client.proxy import Proxy, Target
 from core.relay_client.relays import MAX_FAILURES, Relay, RelayState, RelayStatus, is_place
-from core.timers import Timers
+from core.timers import Clock, Timers
 
 MAX_GENERAL = 32  # relays by which anybody may be reached
 MAX_LINES = 64  # connections at a time, those being made included
@@ -178,6 +178,10 @@ class RelayLines(Owner):
         relay.connection.fail("relay_client_lost" if connected else "relay_client_unreachable", now)
 
     # Time
+
+    def clocks(self) -> tuple[Clock, ...]:
+        """Returns what always says when `handle_timer` wants to be called."""
+        return (self._timers,)
 
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, or None."""

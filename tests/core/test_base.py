@@ -12,7 +12,7 @@ from core import batch, endpoint
 from core.endpoint import Endpoint
 from core.messages import MESSAGE_TYPES, Candidate, TableFull, TableWanted, message
 from core.slots import SlotTable, slot_of
-from core.timers import Timers
+from core.timers import NEVER, Timers
 from core.wire import WireError
 
 
@@ -30,12 +30,49 @@ def test_timers_expire_in_order_and_can_be_moved_and_stopped() -> None:
     assert "late" not in timers
 
 
-def test_a_timer_that_moves_for_ever_takes_no_more_room() -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "stop", "forward", "take", "expired"]),
+            st.integers(0, 20),
+            st.integers(0, 9),
+        )
+    )
+)
+def test_timers_do_what_a_dict_of_times_does(steps: list[tuple[str, int, int]]) -> None:
     timers: Timers[int] = Timers()
-    for turn in range(10_000):
-        timers.set(turn % 3, float(turn))
-    assert len(timers._heap) < 200
-    assert len(timers) == 3
+    known: dict[int, float] = {}
+    for what, name, time in steps:
+        when = float(time)
+        if what == "set":
+            timers.set(name, when)
+            known[name] = when
+        elif what == "stop":
+            timers.stop(name)
+            known.pop(name, None)
+        elif what == "forward":
+            timers.bring_forward(name, when)
+            known[name] = min(known.get(name, when), when)
+        elif what == "take":
+            assert timers.take_due(name, when) == (known.get(name, NEVER) <= when)
+            if known.get(name, NEVER) <= when:
+                del known[name]
+        else:
+            expired = timers.expired(when)
+            assert sorted(expired) == sorted(name for name in known if known[name] <= when)
+            assert [known[name] for name in expired] == sorted(map(known.__getitem__, expired))
+            known = {name: at for name, at in known.items() if at > when}
+        assert timers.first == min(known.values(), default=NEVER)
+        assert timers.next() == min(known.values(), default=None)
+        assert len(timers) == len(known)
+        assert all((name in timers) == (name in known) for name in range(21))
+
+
+def test_timers_due_at_one_time_expire_as_they_were_set() -> None:
+    timers: Timers[int] = Timers()
+    for name in (5, 3, 4, 3):
+        timers.set(name, 1.0)
+    assert timers.expired(1.0) == [5, 4, 3]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])

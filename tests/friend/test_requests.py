@@ -136,7 +136,7 @@ def test_who_is_forgotten_may_ask_again() -> None:
 def run(world: World, until: float) -> list[float]:
     """Lets time pass up to `until`; returns when a request left."""
     times = []
-    while (due := world.requests.next_timer()) is not None and due <= until:
+    while (due := world.requests.timers.next()) is not None and due <= until:
         if world.requests.handle_timer(due):
             times.append(due)
     return times
@@ -150,7 +150,7 @@ def test_a_request_goes_out_after_5_10_20_s_and_at_last_every_hour() -> None:
     assert max(b - a for a, b in pairwise(times)) == LONGEST_PAUSE_S
     assert world.ways.onion[0] == (stranger(1), b"\x20spamhello")
     world.requests.end(stranger(1))
-    assert world.requests.next_timer() is None
+    assert world.requests.timers.next() is None
     world.requests.end(stranger(1))
 
 
