@@ -39,21 +39,23 @@ class OwnAnnounce(Lookup):
             key = NO_PING_ID
         self.nodes.take(node, shared, stored, key, path, now)
 
-    def announced(self, now: float) -> int:
-        """Counts the living nodes that keep our announcement."""
-        return sum(node.is_stored != NOT_STORED for node in self.nodes.live(now))
+    def standing(self, now: float) -> tuple[int, int]:
+        """Returns how many nodes live, and how many of these keep our announcement."""
+        stored = [node.is_stored != NOT_STORED for node in self.nodes.live(now)]
+        return len(stored), sum(stored)
 
     def due(self, connected: bool, now: float) -> float:
         """Returns when `run` has something to do, or when a place in the list becomes free."""
         live = self.nodes.live(now)
         when = self.populate_due(len(live), not connected)
+        again = self._last + ANNOUNCED_S
         for node in live:
             if node.unanswered >= MAX_PINGS:
                 due = node.pinged + NODE_TIMEOUT_S
             else:
                 due = self._node_due(node, now)
-                if node.pinged > NEVER and self._last + ANNOUNCED_S < due:
-                    due = self._last + ANNOUNCED_S
+                if again < due and node.pinged > NEVER:
+                    due = again
             if due < when:
                 when = due
         return when
@@ -63,17 +65,20 @@ class OwnAnnounce(Lookup):
         if node.pinged == NEVER:
             return node.added + SETTLE_S
         path = node.path
-        if path is None or not self.pool.has(path, now):
+        if path is None:
+            return node.pinged + NOT_ANNOUNCED_S
+        dead_at = path.dead_at()
+        if dead_at <= now or not self.pool.holds(path):
             return node.pinged + NOT_ANNOUNCED_S
         if node.is_stored == NOT_STORED:
             # A full node stays full for a while. (The reference asks again each 3 s.)
             doublings = min(max(0, node.refusals - 2), MOST_DOUBLINGS)
             return node.pinged + NOT_ANNOUNCED_S * (1 << doublings)
-        due = max(path.dead_at(), node.pinged + NOT_ANNOUNCED_S)
-        if not node.is_stable(path, now):
-            return min(due, node.pinged + ANNOUNCED_S)
-        due = min(due, max(node.unstable_at(path), node.pinged + ANNOUNCED_S))
-        return min(due, node.pinged + STABLE_ANNOUNCE_S)
+        latest = node.pinged + ANNOUNCED_S
+        unstable_at = node.unstable_at(path)
+        if unstable_at > now and node.is_old(path, now):
+            latest = min(max(unstable_at, latest), node.pinged + STABLE_ANNOUNCE_S)
+        return min(max(dead_at, node.pinged + NOT_ANNOUNCED_S), latest)
 
     def run(self, connected: bool, asker: Asker, now: float) -> None:
         """Tells the nodes whose time has come, and asks random ones where some are missing."""

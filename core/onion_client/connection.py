@@ -51,10 +51,9 @@ class Connection:
         the nodes there should be."""
         if self.heard + OFFLINE_S <= now:
             return False
-        live = own.nodes.live(now)
-        announced = own.announced(now)
-        if not announced or announced < len(live) // 2:
+        live, announced = own.standing(now)
+        if not announced or announced < live // 2:
             return False
-        if len(live) >= TARGETS // 2:
+        if live >= TARGETS // 2:
             return True  # no more are ever expected
-        return len(live) >= path_nodes.expected(TARGETS, own.nodes.of_prefix) // 2
+        return live >= path_nodes.expected(TARGETS, own.nodes.of_prefix) // 2

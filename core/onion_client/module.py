@@ -344,10 +344,11 @@ class OnionClient:
     def status(self, now: float) -> OnionStatus:
         """Returns the whole as operators see it."""
         asker = self._asker
+        live, announced = self._announce.standing(now)
         return OnionStatus(
             self._connection.connected,
-            len(self._announce.nodes.live(now)),
-            self._announce.announced(now),
+            live,
+            announced,
             len(asker.path_nodes),
             len(asker.for_self) + len(asker.for_friends),
             len(asker.pending),

@@ -128,9 +128,9 @@ class PathPool:
         self._paths = [None] * POOL_SIZE
         self.firsts.clear()
 
-    def has(self, path: Path | None, now: float) -> bool:
-        """Tells whether a path is still in its place and alive."""
-        return path is not None and self._paths[path.slot] is path and path.dead_at() > now
+    def holds(self, path: Path) -> bool:
+        """Tells whether a path is still in its place, be it alive or not."""
+        return self._paths[path.slot] is path
 
     def pick(self, wanted: Path | None, now: float) -> Path | None:
         """Returns a path to be used now, and counts the use; None if no nodes are known.

@@ -388,8 +388,8 @@ def test_a_new_path_dies_four_seconds_after_two_unanswered_uses() -> None:
     path = picked(pool, START)
     assert picked(pool, START + 1, path) is path
     assert picked(pool, START + 4.9, path) is path  # a third use does not make it live longer
-    assert pool.has(path, START + 4.9)
-    assert not pool.has(path, START + 5)
+    assert pool.holds(path)
+    assert path.dead_at() == START + 5
     other = picked(pool, START + 5, path)
     assert other is not path
     assert other.slot == path.slot
@@ -421,7 +421,8 @@ def test_a_late_answer_of_a_path_that_is_gone_changes_nothing() -> None:
     other = picked(pool, START + 50, path)
     pool.answered(path, START + 50)
     assert not path.confirmed
-    assert pool.has(other, START + 50)
+    assert pool.holds(other)
+    assert not pool.holds(path)
     assert not any(known.is_suspect(hop.key) for hop in path.hops)  # it failed once
 
 
