@@ -71,6 +71,10 @@ class Answers:
         self.nodes += 1
         return self._consider(sender, source, now)
 
+    def tidy(self, now: float) -> None:
+        """Lets go of what is not needed any more."""
+        self._proposals.tidy(now)
+
     def _refuse(self, reason: str) -> None:
         self._out.drops[reason] += 1
 

@@ -31,6 +31,11 @@ class Proposals:
         self.closed_until = float("-inf")
         """Before this nobody is admitted: all others need not be looked at."""
 
+    def tidy(self, now: float) -> None:
+        """Lets go of keys that may be proposed again."""
+        if self._turn + REPEAT_S <= now and (self._young or self._old):
+            self._young, self._old = {}, {}
+
     def admit(self, key: bytes, now: float) -> bool:
         """Tells whether this node may be proposed now, and remembers that it was."""
         if now >= self._turn:

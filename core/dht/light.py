@@ -125,13 +125,15 @@ class LightDht:
         """Does what is due."""
         self._out.now = now
         self._module.handle_timer(now)
+        self._module.answers.tidy(now)
         if self._host.is_wide(self.table.own_key):
             self._keeper.widen()
         self._look(now)
 
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self._keeper.timers,)
+    @property
+    def clock(self) -> Clock:
+        """What says when handle_timer wants to be called."""
+        return self._keeper.timers
 
     def next_timer(self) -> float | None:
         """Returns when handle_timer wants to be called."""

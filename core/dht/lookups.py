@@ -86,7 +86,6 @@ class Lookups:
         self._asker = asker
         self._nodes = nodes
         self._running: dict[int, Lookup] = {}
-        self._dropped: set[bytes] = set()  # what entries tell of nodes that left them: for nobody
 
     def __len__(self) -> int:
         return len(self._running)
@@ -101,7 +100,7 @@ class Lookups:
             raise CannotAnswer(
                 BUSY, f"{MAX_LOOKUPS} lookups are running; end one, or wait up to {LIFE_S:.0f} s"
             )
-        entry = SearchEntry(key, MAX_SENT_NODES, self._dropped)
+        entry = SearchEntry(key, MAX_SENT_NODES, set())  # who leaves it concerns nobody
         rows = self._nodes.closest(key, MAX_SENT_NODES, True)
         if not rows:
             raise CannotAnswer(
@@ -191,7 +190,6 @@ class Lookups:
         """Does one round of every lookup; tells whether any is still running."""
         for lookup in list(self._running.values()):
             self._step(lookup, now)
-        self._dropped.clear()
         return bool(self._running)
 
     def _step(self, lookup: Lookup, now: float) -> None:

@@ -15,7 +15,7 @@ from core.friend.parts import Crypto, Dht, Listener, Onion, Relays, SessionView
 from core.friend.peer import DHT_TIMEOUT_S, Peer, State
 from core.packets.messenger import MAX_SHARED_RELAYS, Alive, ShareRelays
 from core.packets.nodes import NodeInfo
-from core.timers import Clock, Timers
+from core.timers import Timers
 from core.wire import WireError
 
 ALIVE_S = 14.4
@@ -72,7 +72,8 @@ class FriendConnections:
         self._peers: dict[PublicKey, Peer] = {}
         self._by_dht_key: dict[bytes, list[Peer]] = {}
         """Who has a DHT key, or says so: any friend may name that of another."""
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[PublicKey] = Timers()
+        """When `handle_timer` wants to be called, for whom."""
 
     # Commands
 
@@ -96,7 +97,7 @@ class FriendConnections:
         if peer.locks > 0:
             return
         del self._peers[real_key]
-        self._timers.stop(real_key)
+        self.timers.stop(real_key)
         self._let_go(peer, now)
         self._onion.remove_friend(real_key, now)
         self._crypto.close(real_key, now)
@@ -287,17 +288,13 @@ class FriendConnections:
 
     # Time
 
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self._timers,)
-
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""
-        return self._timers.next()
+        return self.timers.next()
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        for real_key in self._timers.expired(now):
+        for real_key in self.timers.expired(now):
             peer = self._peers.get(real_key)
             if peer is None:
                 continue
@@ -315,9 +312,9 @@ class FriendConnections:
         elif peer.state is State.CONNECTING:
             due = min(peer.next_try, peer.key_heard + DHT_TIMEOUT_S)
         else:
-            self._timers.stop(peer.key)
+            self.timers.stop(peer.key)
             return
-        self._timers.set(peer.key, due)
+        self.timers.set(peer.key, due)
 
     def _keep_alive(self, peer: Peer, now: float) -> None:
         if peer.heard + DEAD_S <= now:

@@ -87,11 +87,6 @@ class Part(Protocol):
         """Does what is due."""
         ...
 
-    def clocks(self) -> Sequence[Clock]:
-        """Returns what always says when handle_timer wants to be called: that costs less than to
-        ask, and is looked at after each packet."""
-        ...
-
 
 class Carrier:
     """All of one identity between the wire and what friends say.
@@ -152,9 +147,9 @@ class Carrier:
         self.crypto.listener = self.friends
         self._clocks: list[tuple[Clock, Part]] = []
         for part in (self.crypto, self.friends, self.onion, self.relays):
-            self.keep_time_for(part)
+            self.keep_time_for(part, part.timers)
         if options.udp:
-            self.keep_time_for(self.dht)
+            self.keep_time_for(self.dht, self.dht.clock)
         self.serving: OnionModule | None = None
         """What this identity does for others as a node of the DHT, as every client does."""
         if options.udp and options.serves:
@@ -163,7 +158,7 @@ class Carrier:
                 neighbours.announce_rows,
             )  # fmt: skip
             self.dht.add_module("onion", self.serving)
-            self.keep_time_for(self.serving)
+            self.keep_time_for(self.serving, self.serving)
         self.relays.keep_for_onion(not options.udp, now)
 
     def _node_options(self, dht_nodes: Sequence[NodeInfo]) -> NodeOptions:
@@ -176,9 +171,9 @@ class Carrier:
             saved_nodes=tuple((node.endpoint, bytes(node.key)) for node in dht_nodes),
         )
 
-    def keep_time_for(self, part: Part) -> None:
-        """Calls a part's timers, one of its own or of somebody else's."""
-        self._clocks += [(clock, part) for clock in part.clocks()]
+    def keep_time_for(self, part: Part, *clocks: Clock) -> None:
+        """Calls a part, its own or somebody else's, when one of these clocks says so."""
+        self._clocks += [(clock, part) for clock in clocks]
 
     def bootstrap(self, nodes: Sequence[NodeInfo], now: float, saved: bool = False) -> None:
         """Takes nodes to begin with: of the DHT, and relays (`tcp`). `saved`: those that the onion

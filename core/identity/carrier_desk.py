@@ -24,7 +24,6 @@ from core.module import LocalError
 from core.net_crypto.lasting import SessionMemory
 from core.net_crypto.tags import Progress
 from core.packets.messenger import Alive, ShareRelays
-from core.timers import Clock
 
 STUCK_S = 0.05  # ours: until packets are tried again that nothing has made room for
 FIRST_NODES_S, NODES_S = 10.0, 120.0  # ours: how often nodes are told that are to be saved
@@ -91,7 +90,7 @@ class CarrierDesk:
         self.carrier.friends.relay_noted = self._tell_relays
         self.carrier.listener = self
         self.carrier.crypto.listener = _InParts(self.carrier, self)
-        self.carrier.keep_time_for(self)
+        self.carrier.keep_time_for(self, self)
         if not kept.keep_identity(keys.public, dht_keys.secret, self.place.port):
             drops["identity_not_kept"] += 1
         self._resume(friends, now)
@@ -450,10 +449,6 @@ class CarrierDesk:
             self._say(messages.Advanced, session.friend, session.serial, taken, acked, bulk)
 
     # Time
-
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self,)
 
     @property
     def first(self) -> float:

@@ -56,7 +56,7 @@ class Engine(Carrier):
             profile, self.friends, self.onion, host, entropy, self.drops, now, unix_offset
         )
         self.friends.listener = self.messenger
-        self.keep_time_for(self.messenger)
+        self.keep_time_for(self.messenger, *self.messenger.clocks())
         self.bootstrap((*options.bootstrap, *profile.relays), now)
         self.bootstrap(profile.path_nodes, now, saved=True)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from core.crypto import PublicKey, sha256
 from core.entropy import Entropy
@@ -43,7 +43,7 @@ from core.packets.messenger import (
     Typing,
 )
 from core.savedata.profile import FriendState, Profile, SavedFriend, UserStatus
-from core.timers import NEVER, Clock
+from core.timers import Timers
 from core.tox_id import ToxId, is_key
 from core.wire import WireError
 
@@ -145,15 +145,8 @@ class Messenger:
             raise BadValue("a friend request needs a text")
         friend = self._friends.get(tox_id.key)
         if friend is None:
-            self._add(
-                SavedFriend(
-                    key=self._not_we(tox_id.key),
-                    state=FriendState.ADDED,
-                    nospam=tox_id.nospam,
-                    request_text=text,
-                ),
-                now,
-            )
+            key, state = self._not_we(tox_id.key), FriendState.ADDED
+            self._add(SavedFriend(key, state, nospam=tox_id.nospam, request_text=text), now)
             return
         if friend.state is FriendState.CONFIRMED or friend.nospam == tox_id.nospam:
             raise AlreadyFriend("this is a friend, or was asked to become one")
@@ -482,20 +475,18 @@ class Messenger:
         return Connection.DIRECT if friend.direct else Connection.RELAY
 
     def _tell_connection(self, friend: Friend, now: float) -> None:
-        connection = self._connection_of(friend)
-        self._listener.event(events.ConnectionChanged(friend.key, connection), now)
+        self._listener.event(events.ConnectionChanged(friend.key, self._connection_of(friend)), now)
 
     def _unix(self, now: float) -> int:
         return int(now + self._unix_offset)
 
-    def clocks(self) -> tuple[Clock, ...]:
+    def clocks(self) -> tuple[Timers[PublicKey], ...]:
         """Returns what always says when `handle_timer` wants to be called."""
         return self._presence.timers, self._requests.timers, self._files.timers
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` wants to be called; None: not before something happens."""
-        first = min(clock.first for clock in self.clocks())
-        return None if first == NEVER else first
+        return min(self.clocks(), key=attrgetter("first")).next()
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""

@@ -10,6 +10,7 @@ BURST = 10.0  # c-toxcore net_crypto.c: COOKIE_REQUEST_MAX_TOKENS
 PER_SECOND = 10.0  # c-toxcore net_crypto.c: COOKIE_REQUEST_TOKEN_INTERVAL, 100 ms
 ALL_PER_SECOND = 200.0  # answers to strangers, and curve products for them; 31 us each
 MAX_PURSES = 1024
+FULL_S = 1.0  # after that without a payment all purses are full again, and need not be kept
 
 
 class Purse:
@@ -59,27 +60,59 @@ class Purses:
         return len(self._young) + len(self._old)
 
 
-class CookieLimits:
-    """The limits of one way in: over UDP a source is a prefix, through relays a DHT key."""
+class _All:
+    """The purses of all who pay."""
 
-    __slots__ = ("_answers", "_known", "_products", "_strangers")
+    __slots__ = ("answers", "known", "products", "strangers")
 
     def __init__(self, now: float) -> None:
-        self._known = Purses()
-        self._strangers = Purses()
-        self._products = Purse(ALL_PER_SECOND, ALL_PER_SECOND, now)
-        self._answers = Purse(ALL_PER_SECOND, ALL_PER_SECOND, now)
+        self.known = Purses()
+        self.strangers = Purses()
+        self.products = Purse(ALL_PER_SECOND, ALL_PER_SECOND, now)
+        self.answers = Purse(ALL_PER_SECOND, ALL_PER_SECOND, now)
+
+
+class CookieLimits:
+    """The limits of one way in: over UDP a source is a prefix, through relays a DHT key.
+
+    An identity has two of these, and is asked for cookies now and then: purses are there while
+    somebody pays.
+    """
+
+    __slots__ = ("_paid", "_purses")
+
+    def __init__(self) -> None:
+        self._purses: _All | None = None
+        self._paid = 0.0
+
+    def __len__(self) -> int:
+        """Returns how many have a purse of their own."""
+        purses = self._purses
+        return 0 if purses is None else len(purses.known) + len(purses.strangers)
+
+    def _all(self, now: float) -> _All:
+        self._paid = now
+        if self._purses is None:
+            self._purses = _All(now)
+        return self._purses
+
+    def tidy(self, now: float) -> None:
+        """Lets go of the purses if all are full."""
+        if self._paid + FULL_S <= now:
+            self._purses = None
 
     def may_compute(self, source: bytes, now: float) -> str:
         """Asked before a key is multiplied; returns whose purse is empty, or nothing."""
-        if not self._strangers.pay(source, now):
+        purses = self._all(now)
+        if not purses.strangers.pay(source, now):
             return "source"
-        return "" if self._products.pay(now) else "all"
+        return "" if purses.products.pay(now) else "all"
 
     def may_answer(self, source: bytes, dht_key: bytes, expected: bool, now: float) -> str:
         """Asked when the box is good; `expected`: there is a session with this DHT key."""
+        purses = self._all(now)
         if expected:
-            return "" if self._known.pay(dht_key, now) else "peer"
-        if not self._strangers.pay(source, now):
+            return "" if purses.known.pay(dht_key, now) else "peer"
+        if not purses.strangers.pay(source, now):
             return "source"
-        return "" if self._answers.pay(now) else "all"
+        return "" if purses.answers.pay(now) else "all"

@@ -37,13 +37,11 @@ from core.packets.net_crypto import (
     CryptoHandshake,
     CryptoHandshakeBody,
 )
-from core.timers import Clock, Timers
+from core.timers import Timers
 from core.wire import WireError
 
 FREE_SLOTS = 16  # c-toxcore Messenger.c: MIN_SLOTS_FREE, kept from bulk data
 MIN_DATA_SIZE = 28  # c-toxcore net_crypto.c: CRYPTO_DATA_PACKET_MIN_SIZE, and a byte
-
-Answer = Callable[[bytes], object]
 
 
 class NetCrypto:
@@ -76,12 +74,13 @@ class NetCrypto:
         self._ways = ways
         self.listener: Listener
         """Who is told; to be set before the first packet: friend connections need this first."""
-        self._udp_limits, self._relay_limits = CookieLimits(now), CookieLimits(now)
+        self._udp_limits, self._relay_limits = CookieLimits(), CookieLimits()
         self._rates = rates
         self._memory = memory or HeldMemory()
         self._table = SessionTable()
         self._sessions = self._table.by_real_key
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[Session] = Timers()
+        """When `handle_timer` wants to be called, for whom."""
         self._kept = kept
         self.lasting: LastingSessions | None = None
         """What the layer above says and asks of sessions that are kept."""
@@ -153,7 +152,7 @@ class NetCrypto:
         limits: CookieLimits,
         source: bytes,
         named: PublicKey | None,
-        answer: Answer,
+        answer: Callable[[bytes], object],
         now: float,
     ) -> None:
         """`named` is who the relay says it is from."""
@@ -416,9 +415,10 @@ class NetCrypto:
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        for real_key in self._timers.expired(now):
-            session = self._sessions.get(real_key)
-            if session is None:
+        self._udp_limits.tidy(now)
+        self._relay_limits.tidy(now)
+        for session in self.timers.expired(now):
+            if not self._table.has(session):
                 continue
             session.planned = NEVER
             session.handle_timer(now)
@@ -427,19 +427,15 @@ class NetCrypto:
             elif self._table.has(session):
                 self._plan(session)
 
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self._timers,)
-
     def next_timer(self) -> float | None:
         """Returns when handle_timer is wanted next."""
-        return self._timers.next()
+        return self.timers.next()
 
     def _plan(self, session: Session) -> None:
         due = session.due()
         if due != NEVER and self._table.has(session):
             session.planned = due
-            self._timers.set(session.real_key, due)
+            self.timers.set(session, due)
 
     # The table
 
@@ -518,7 +514,7 @@ class NetCrypto:
         session.state = State.DEAD
         session.receive_nonce = None  # nothing more of it is opened
         self._table.remove(session)
-        self._timers.stop(session.real_key)
+        self.timers.stop(session)
         self._memory.hold(-session.held_counted)
         if session.kept is not None:
             session.kept.close(session.was_up, session.receiving.start)

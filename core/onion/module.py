@@ -34,7 +34,6 @@ from core.onion.group_store import GroupStore
 from core.onion.hops import OnionHops
 from core.onion.lasting_rows import Rows, divide
 from core.slots import SlotTable
-from core.timers import Clock
 from core.wire import WireError
 
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
@@ -252,10 +251,6 @@ class OnionModule:
         if self._next_sweep is None:
             return 0.0
         return min(self._next_sweep, self.announces.own_filter.next_timer())
-
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self,)
 
     def next_timer(self) -> float | None:
         """Returns when there is something to tell or to sweep."""

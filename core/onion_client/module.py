@@ -30,7 +30,7 @@ from core.onion_client.searching import (
 from core.packets.announce import AnnounceResponse, AnnounceResponseBody
 from core.packets.dht import DhtKeyPacket, DhtKeyRequestBody
 from core.packets.nodes import MAX_NODES, NodeInfo
-from core.timers import Clock, Timers
+from core.timers import Timers
 from core.wire import WireError
 
 ANNOUNCE_RESPONSE = 0x84
@@ -58,9 +58,9 @@ class OnionClient:
         "_listener",
         "_real",
         "_searches",
-        "_timers",
         "_unix_offset",
         "_ways",
+        "timers",
     )
 
     def __init__(
@@ -89,8 +89,9 @@ class OnionClient:
         self._announce = OwnAnnounce(real, data.public, self._asker)
         self._searches: dict[PublicKey, FriendSearch] = {}
         self._connection = Connection()
-        self._timers: Timers[bytes] = Timers()
-        self._timers.set(real.public, now)
+        self.timers: Timers[bytes] = Timers()
+        """When `handle_timer` wants to be called, for whom."""
+        self.timers.set(real.public, now)
 
     # Commands
 
@@ -124,7 +125,7 @@ class OnionClient:
         """Forgets a friend; nothing happens if there is no such one."""
         if self._searches.pop(real_key, None) is not None:
             self._asker.pending.capacity = CAPACITY + PER_SEARCH * len(self._searches)
-            self._timers.stop(real_key)
+            self.timers.stop(real_key)
 
     def set_online(self, real_key: PublicKey, online: bool, now: float) -> None:
         """A session with the friend is up: it is not searched; or down: it is, as a new one."""
@@ -245,19 +246,15 @@ class OnionClient:
 
     # Time
 
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self._timers,)
-
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` has something to do."""
-        return self._timers.next()
+        return self.timers.next()
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        self._timers.take_due(_CONNECTION, now)
+        self.timers.take_due(_CONNECTION, now)
         self._judge(now)  # first: with it searches begin
-        for name in self._timers.expired(now):
+        for name in self.timers.expired(now):
             if name == self._real.public:
                 self._announce.run(self._connection.connected, self._asker, now)
                 self._plan(self._announce, now)
@@ -305,9 +302,9 @@ class OnionClient:
         else:
             due = self._announce.due(self._connection.connected, now)
         if due == NEVER:
-            self._timers.stop(lookup.key)
+            self.timers.stop(lookup.key)
         else:
-            self._timers.set(lookup.key, max(due, now + later, self._asker.blocked_until))
+            self.timers.set(lookup.key, max(due, now + later, self._asker.blocked_until))
 
     def _plan_all(self, now: float) -> None:
         self._plan(self._announce, now)
@@ -320,7 +317,7 @@ class OnionClient:
         turned = connection.judge(self._announce, self._asker.path_nodes, now)
         due = connection.due()
         if due < NEVER:
-            self._timers.bring_forward(_CONNECTION, due)
+            self.timers.bring_forward(_CONNECTION, due)
         if not turned:
             return
         if not connection.connected:

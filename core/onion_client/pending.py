@@ -61,6 +61,12 @@ class PendingAnnounces:
     def take(self, sendback: bytes) -> None:
         """Uses up an id."""
         self._waiting.pop(sendback, None)
+        self._rest()
+
+    def _rest(self) -> None:
+        """An empty dict keeps the memory of its fullest time, but for `clear`."""
+        if not self._waiting:
+            self._waiting.clear()
 
     def _expire(self, now: float) -> None:
         waiting = self._waiting
@@ -69,3 +75,4 @@ class PendingAnnounces:
             if waiting[sendback].at + TIMEOUT_S > now:
                 return
             del waiting[sendback]
+            self._rest()

@@ -26,7 +26,7 @@ from core.relay_client.interfaces import Dialer, RelayListener
 from core.relay_client.peers import Peer
 from core.relay_client.proxy import Proxy, Target
 from core.relay_client.relays import MAX_FAILURES, Relay, RelayState, RelayStatus, is_place
-from core.timers import Clock, Timers
+from core.timers import Timers
 
 MAX_GENERAL = 32  # relays by which anybody may be reached
 MAX_LINES = 64  # connections at a time, those being made included
@@ -51,9 +51,9 @@ class RelayLines(Owner):
         "_settling",
         "_share_from",
         "_standing",
-        "_timers",
         "_told_connected",
         "_unsettled",
+        "timers",
     )
 
     def __init__(
@@ -76,7 +76,8 @@ class RelayLines(Owner):
         self._relays: dict[PublicKey, Relay] = {}
         self._lines: dict[int, Relay] = {}
         self._next_line = 1
-        self._timers: Timers[PublicKey] = Timers()
+        self.timers: Timers[PublicKey] = Timers()
+        """When `handle_timer` wants to be called, for whom."""
         self._onion_wanted = False
         self._connected = 0
         self._told_connected = False
@@ -179,17 +180,13 @@ class RelayLines(Owner):
 
     # Time
 
-    def clocks(self) -> tuple[Clock, ...]:
-        """Returns what always says when `handle_timer` wants to be called."""
-        return (self._timers,)
-
     def next_timer(self) -> float | None:
         """When `handle_timer` is to be called, or None."""
-        return self._timers.next()
+        return self.timers.next()
 
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
-        for key in self._timers.expired(now):
+        for key in self.timers.expired(now):
             relay = self._relays.get(key)
             if relay is not None:
                 relay.due = None
@@ -231,9 +228,9 @@ class RelayLines(Owner):
             return
         relay.due = due
         if due is None:
-            self._timers.stop(relay.key)
+            self.timers.stop(relay.key)
         else:
-            self._timers.set(relay.key, due)
+            self.timers.set(relay.key, due)
 
     # What connections tell
 
@@ -291,7 +288,7 @@ class RelayLines(Owner):
             return
         if relay.state is not RelayState.AVOIDED:
             self._relays.pop(relay.key, None)
-            self._timers.stop(relay.key)
+            self.timers.stop(relay.key)
 
     # Connections
 

@@ -33,6 +33,11 @@ def test_a_flood_of_keys_is_proposed_at_a_bounded_pace_and_forgotten() -> None:
         assert admitted == MAX_CANDIDATES
     kept = len(proposals._young) + len(proposals._old)
     assert kept <= 2 * MAX_CANDIDATES * (1 + REPEAT_S / CANDIDATE_INTERVAL_S)
+    proposals.tidy(now)
+    assert not proposals.admit(_key(9000), now + 1)
+    proposals.tidy(now + 2 * REPEAT_S)
+    assert not proposals._young
+    assert not proposals._old
 
 
 def test_whoever_is_not_looked_at_while_it_is_closed_would_not_have_been_admitted() -> None:

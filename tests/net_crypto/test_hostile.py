@@ -189,10 +189,14 @@ def test_purses_are_bounded_and_a_source_beyond_them_begins_anew() -> None:
     bob = world.add("bob")
     for number in range(5000):
         source = udp4(bytes((9, number >> 8, number & 255, 1)), 1)
-        bob.take(CookieRequest(STRANGER.public, nonce(), bytes(88)).encode(), source)
+        sender = PublicKey(number.to_bytes(32, "big"))  # each is a key that was not heard of
+        bob.take(CookieRequest(sender, nonce(), bytes(88)).encode(), source)
     limits = bob.crypto._udp_limits
-    assert len(limits._strangers) <= 1024
-    assert len(limits._known) == 0
+    assert 512 < len(limits) <= 1024
+    limits.tidy(world.now + 0.9)
+    assert len(limits) > 0
+    limits.tidy(world.now + 1)
+    assert len(limits) == 0
 
 
 def test_cookie_requests_that_are_none() -> None:

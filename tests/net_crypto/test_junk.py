@@ -254,7 +254,6 @@ def _check_bounds(bob: Chatter) -> None:
     assert len(handshakes.real_keys) <= REAL_KEYS
     assert len(handshakes._dht_keys) <= KEYS
     for limits in (bob.crypto._udp_limits, bob.crypto._relay_limits):
-        assert len(limits._strangers) <= MAX_PURSES
-        assert len(limits._known) <= MAX_PURSES
+        assert len(limits) <= 2 * MAX_PURSES
     assert len(bob.drops) < 40
     assert bob.crypto._memory.used == 0
