@@ -2,6 +2,7 @@
 
 import re
 import string
+from functools import lru_cache
 from typing import NamedTuple
 
 from core import endpoint
@@ -37,8 +38,10 @@ def _is_host(host: str) -> bool:
     return len(host) <= MAX_HOST and all(_LABEL.fullmatch(label) for label in labels)
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> BootstrapNode:
-    """Reads `HOST:PORT:PUBLICKEY`. ValueError says what is wrong."""
+    """Reads `HOST:PORT:PUBLICKEY`. ValueError says what is wrong. (Thousands of identities of a
+    process are given the same ones.)"""
     place, colon, key_text = text.strip().rpartition(":")
     if not colon or ":" not in place:
         raise ValueError(

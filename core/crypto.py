@@ -351,19 +351,22 @@ def tag(key: bytes, data: bytes) -> bytes:
     return hmac.digest(key, data, "sha512")[:TAG_SIZE]
 
 
-def tagger(key: bytes, head: bytes = b"") -> Callable[[bytes], bytes]:
-    """Returns a function that makes 32-byte tags of `head` and data: keyed BLAKE2b (RFC 7693).
+class Tagger:
+    """Makes 32-byte tags of `head` and data: keyed BLAKE2b (RFC 7693).
 
     For tags that only we ourselves read: 0.4 us each, where HMAC costs 2.3.
     """
-    keyed = hashlib.blake2b(head, key=key, digest_size=TAG_SIZE)
 
-    def make(data: bytes) -> bytes:
-        state = keyed.copy()
+    __slots__ = ("_keyed",)
+
+    def __init__(self, key: bytes, head: bytes = b"") -> None:
+        self._keyed = hashlib.blake2b(head, key=key, digest_size=TAG_SIZE)
+
+    def make(self, data: bytes) -> bytes:
+        """Returns the tag of some data."""
+        state = self._keyed.copy()
         state.update(data)
         return state.digest()
-
-    return make
 
 
 def equal(left: bytes, right: bytes) -> bool:

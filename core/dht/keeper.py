@@ -467,8 +467,9 @@ class TableKeeper:
             return
         search.owners -= 1
         if search.owners <= 0:
-            search.clear()
-            del self.searches[key]
+            self.searches.pop(key).clear()
+            if not self.searches:
+                self.searches.clear()  # gives its memory back
             self._plan_publishing(self.now)
 
     def is_random(self, key: bytes) -> bool:

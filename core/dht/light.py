@@ -46,8 +46,9 @@ class OneShard:
     def __init__(self, way: _Way, drops: Counter[str], now: float) -> None:
         self.drops = drops
         self.send = way.send_udp
-        self.modules: dict[str, Module] = {}
-        """By role."""
+        self.dht: Module | None = None
+        self.onion: Module | None = None
+        """Those that are here. (No dict: there are thousands of these.)"""
         self.now = now
 
     def tell(self, role: str, key: bytes, message: Message) -> None:
@@ -56,7 +57,7 @@ class OneShard:
 
     def tell_shard(self, role: str, shard: int, message: Message) -> None:
         """Gives a role its message; one that is not here is not missed."""
-        module = self.modules.get(role)
+        module = self.dht if role == "dht" else self.onion if role == "onion" else None
         if module is not None and shard == 0:
             module.handle_message(message, self.now)
 
@@ -103,7 +104,7 @@ class LightDht:
         self._entropy = entropy
         self._connected = False
         self._module = DhtModule(self.context, listener, host)
-        self._out.modules["dht"] = self._module
+        self._out.dht = self._module
         table = self._module.snapshot_of_table
         assert isinstance(table, HostedSnapshot)  # with a host
         self.table = table
@@ -149,9 +150,9 @@ class LightDht:
         """Tells whether any node answers."""
         return self._keeper.close.has_good(now)
 
-    def add_module(self, role: str, module: Module) -> None:
-        """Lets another module of this node hear what the others tell it."""
-        self._out.modules[role] = module
+    def add_onion(self, module: Module) -> None:
+        """Lets the onion module of this node hear what the DHT tells it."""
+        self._out.onion = module
 
     def leave(self) -> None:
         """Is gone for the other identities of this process."""

@@ -174,7 +174,8 @@ class CloseList:
         self._changes = changes or CloseChanges(Events())
         self._own = number_of(own_key)
         self._buckets: dict[int, list[Client]] = {}  # that have any nodes
-        self._by_endpoint: dict[Endpoint, Client] = {}
+        # A light node has some dozen nodes, and a process has thousands of its lists.
+        self._by_endpoint: dict[Endpoint, Client] | None = {} if far_size == BUCKET_SIZE else None
         self._prefixes: Counter[bytes] = Counter()
         self.by_key: dict[bytes, Client] = {}
 
@@ -286,20 +287,24 @@ class CloseList:
             before = client.association(endpoint)
             old = before.endpoint if before is not None else None
             if client.update(endpoint, now) and old != endpoint:
-                self._take_address_from_others(client, endpoint)
+                self._free(endpoint, client)
                 if old is not None:
                     self._unlink(old, client)
                 self._link(endpoint, client)
             return client
-        former = self._by_endpoint.get(endpoint)
-        if former is not None:
-            self.remove(former)
+        self._free(endpoint, None)
         return None
 
-    def _take_address_from_others(self, client: Client, endpoint: Endpoint) -> None:
-        former = self._by_endpoint.get(endpoint)
-        if former is not None and former is not client:
-            self.remove(former)
+    def _free(self, endpoint: Endpoint, client: Client | None) -> None:
+        """Removes whoever had this address before `client`."""
+        if self._by_endpoint is None:
+            at = [one for one in self.by_key.values() if one is not client and one.is_at(endpoint)]
+            for former in at:
+                self.remove(former)
+            return
+        known = self._by_endpoint.get(endpoint)
+        if known is not None and known is not client:
+            self.remove(known)
 
     def add(self, key: bytes, endpoint: Endpoint, now: float) -> Client | None:
         """Adds a node that answered, or puts it in place of a bad one; None if no room."""
@@ -337,12 +342,13 @@ class CloseList:
         self._changes.went(client.key, endpoint, len(self.by_key))
 
     def _link(self, endpoint: Endpoint, client: Client) -> None:
-        self._by_endpoint[endpoint] = client
+        if self._by_endpoint is not None:
+            self._by_endpoint[endpoint] = client
         if not is_lan(endpoint):
             self._prefixes[prefix_of(endpoint)] += 1
 
     def _unlink(self, endpoint: Endpoint, client: Client) -> None:
-        if self._by_endpoint.get(endpoint) is client:
+        if self._by_endpoint is not None and self._by_endpoint.get(endpoint) is client:
             del self._by_endpoint[endpoint]
         if not is_lan(endpoint):
             prefix = prefix_of(endpoint)

@@ -73,13 +73,14 @@ class Peer:
         self.heard = 0.0
         """When the last lossless packet came."""
         self.next_alive = self.next_share = self.next_try = 0.0
-        self._addresses: dict[bool, Address] = {}
+        self._addresses: list[Address] = []  # one of each family
         self._relays: dict[PublicKey, NodeInfo] = {}
 
     def note_address(self, endpoint: Endpoint, learnt: bool, now: float) -> bool:
         """Keeps a direct address; False if a better one of its family is known."""
         family = is_ipv4(endpoint)
-        known = self._addresses.get(family)
+        others = [one for one in self._addresses if is_ipv4(one.endpoint) != family]
+        known = next((one for one in self._addresses if one not in others), None)
         if (
             known is not None
             and known.learnt
@@ -89,17 +90,13 @@ class Peer:
         ):
             return False
         keeps = known is not None and known.learnt and known.endpoint == endpoint
-        self._addresses[family] = Address(endpoint, now, learnt or keeps)
+        self._addresses = [*others, Address(endpoint, now, learnt or keeps)]
         return True
 
     def addresses(self, now: float) -> list[Endpoint]:
         """Returns the addresses that are not too old, learnt ones last."""
-        self._addresses = {
-            family: one
-            for family, one in self._addresses.items()
-            if one.heard + DHT_TIMEOUT_S > now
-        }
-        rows = sorted(self._addresses.values(), key=lambda one: (one.learnt, one.heard))
+        self._addresses = [one for one in self._addresses if one.heard + DHT_TIMEOUT_S > now]
+        rows = sorted(self._addresses, key=lambda one: (one.learnt, one.heard))
         return [one.endpoint for one in rows]
 
     def note_relay(self, relay: NodeInfo) -> None:

@@ -7,6 +7,7 @@ what friends send by the listeners. Nothing here knows a socket or a clock.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple, ParamSpec, Protocol
 
 from core import services
@@ -31,7 +32,9 @@ from core.wire import WireError
 MOST_KEYS = 20
 """Combined keys with nodes that are kept: 3 KB. A dozen are nodes of the DHT, the others of who
 announces itself here or has a path over us; what is computed anew costs 31 us."""
-MOST_ANNOUNCES = 160  # c-toxcore onion_announce.h: ONION_ANNOUNCE_MAX_ENTRIES
+MOST_ANNOUNCES = 640
+"""The reference keeps 160. The identities of a process have memory for these together
+(core.identity.neighbours): a few, which all others know, keep more, and most a dozen."""
 MOST_GROUPS = 64  # ours
 MOST_DATA = 256  # c-toxcore announce.c: ANNOUNCE_BUCKETS of ANNOUNCE_BUCKET_SIZE
 MOST_OWN_RELAYS = 2  # c-toxcore onion_client.c: send_dhtpk_announce, of the 4 nodes it names
@@ -86,6 +89,19 @@ class Part(Protocol):
     def handle_timer(self, now: float) -> None:
         """Does what is due."""
         ...
+
+
+@lru_cache(maxsize=16)
+def _usual_options(
+    has_ipv4: bool, has_ipv6: bool, lan_discovery: bool, lan_targets: tuple[Endpoint, ...]
+) -> NodeOptions:
+    """Returns what thousands of identities of one host have in common."""
+    return NodeOptions(
+        has_ipv4=has_ipv4,
+        has_ipv6=has_ipv6,
+        lan_discovery=lan_discovery,
+        lan_targets=lan_targets,
+    )
 
 
 class Carrier:
@@ -157,19 +173,22 @@ class Carrier:
                 self.dht.context, MOST_ANNOUNCES, MOST_GROUPS, MOST_DATA, self.dht.table,
                 neighbours.announce_rows,
             )  # fmt: skip
-            self.dht.add_module("onion", self.serving)
+            self.dht.add_onion(self.serving)
             self.keep_time_for(self.serving, self.serving)
         self.relays.keep_for_onion(not options.udp, now)
 
     def _node_options(self, dht_nodes: Sequence[NodeInfo]) -> NodeOptions:
         options = self.options
-        return NodeOptions(
-            has_ipv4=options.has_ipv4,
-            has_ipv6=options.has_ipv6,
-            lan_discovery=options.lan_discovery and options.udp,
-            lan_targets=options.lan_targets,
-            saved_nodes=tuple((node.endpoint, bytes(node.key)) for node in dht_nodes),
+        usual = _usual_options(
+            options.has_ipv4,
+            options.has_ipv6,
+            options.lan_discovery and options.udp,
+            options.lan_targets,
         )
+        if not dht_nodes:
+            return usual
+        saved = tuple((node.endpoint, bytes(node.key)) for node in dht_nodes)
+        return replace(usual, saved_nodes=saved)
 
     def keep_time_for(self, part: Part, *clocks: Clock) -> None:
         """Calls a part, its own or somebody else's, when one of these clocks says so."""

@@ -1,8 +1,6 @@
 """Tags that prove "we gave you this a moment ago" without remembering to whom they were given."""
 
-from collections.abc import Callable
-
-from core.crypto import SecretKey, derive_key, equal, tagger
+from core.crypto import SecretKey, Tagger, derive_key, equal
 
 TAG_SIZE = 32  # c-toxcore timed_auth.h: TIMED_AUTH_SIZE
 
@@ -15,27 +13,27 @@ class TimedAuth:
     reference uses HMAC; only the node that made a tag ever reads it, so a faster MAC does.
     """
 
-    __slots__ = ("_before", "_from", "_key", "_make", "_until", "_window_s")
+    __slots__ = ("_before", "_from", "_key", "_now", "_until", "_window_s")
 
     def __init__(self, master: SecretKey, purpose: str, window_s: int) -> None:
         self._key = derive_key(master.reveal(), purpose)
         self._window_s = window_s
-        self._from = self._until = float("inf")  # its functions are made when they are needed
-        self._before: Callable[[bytes], bytes] | None = None
+        self._from = self._until = float("inf")  # its taggers are made when they are needed
+        self._before: Tagger | None = None
 
     def _turn(self, now: float) -> None:
         """Makes what is good while the window of `now` lasts."""
         window = int(now // self._window_s)
         self._from = float(window * self._window_s)
         self._until = self._from + self._window_s
-        self._make = tagger(self._key, window.to_bytes(8, "big"))
+        self._now = Tagger(self._key, window.to_bytes(8, "big"))
         self._before = None
 
     def make(self, data: bytes, now: float) -> bytes:
         """Returns the 32-byte tag of `data` for the window of `now`."""
         if not self._from <= now < self._until:
             self._turn(now)
-        return self._make(data)
+        return self._now.make(data)
 
     def made_before(self, given: bytes, data: bytes, now: float) -> bool:
         """Tells whether `given` is the tag of `data` of the previous window."""
@@ -44,8 +42,8 @@ class TimedAuth:
         if self._before is None:
             # there is none before the first: the present one again
             before = max(0, int(now // self._window_s) - 1)
-            self._before = tagger(self._key, before.to_bytes(8, "big"))
-        return equal(given, self._before(data))
+            self._before = Tagger(self._key, before.to_bytes(8, "big"))
+        return equal(given, self._before.make(data))
 
     def check(self, given: bytes, data: bytes, now: float) -> bool:
         """Tells whether `given` is the tag of `data` of this window or the previous one."""

@@ -5,7 +5,6 @@ Written from the specification and from docs/architecture.md, not from the code 
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -222,12 +221,10 @@ class Tags:
 
     def __init__(self, master: SecretKey, purpose: str, window_s: float) -> None:
         self._window_s = window_s
-        self._tag: Callable[[bytes], bytes] = crypto.tagger(
-            crypto.derive_key(master.reveal(), purpose)
-        )
+        self._tagger = crypto.Tagger(crypto.derive_key(master.reveal(), purpose))
 
     def _of(self, window: int, data: bytes) -> bytes:
-        return self._tag(window.to_bytes(8, "big") + data)
+        return self._tagger.make(window.to_bytes(8, "big") + data)
 
     def make(self, data: bytes, now: float) -> bytes:
         """Returns the tag of this window."""

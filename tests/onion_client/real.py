@@ -47,7 +47,7 @@ class RealSearcher(Told):
         options = NodeOptions(lan_discovery=False)
         self.node = LightDht(self.dht, shared, entropy, self, self, self.drops, options, now)
         self.serving = OnionModule(self.node.context, 160, 64, 64, self.node.table)
-        self.node.add_module("onion", self.serving)
+        self.node.add_onion(self.serving)
         if in_dht:
             self.node.bootstrap([(node.endpoint, node.key) for node in nodes], now)
         self.client = OnionClient(self.real, self.dht, entropy, self, self, self.drops, now, offset)

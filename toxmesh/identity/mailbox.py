@@ -21,6 +21,7 @@ MOST_INCOMING = 100_000
 """Messages that wait to be taken, of all friends."""
 _FORM = 2  # of the tables
 _OLDER_FORMS = (0, 1)  # a new file; one that knows no sessions
+_entropy = SystemEntropy()  # of all mailboxes: it keeps 8 KiB at hand
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS outgoing (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -75,7 +76,6 @@ class Mailbox:
     def __init__(self, path: Path | None, secret: SecretKey) -> None:
         """Opens or makes the file; `secret` is the identity's. Raises MailboxError."""
         self._key = derive_key(secret.reveal(), "toxmesh messages")
-        self._entropy = SystemEntropy()
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._outgoing = self._incoming = 0
@@ -200,7 +200,7 @@ class Mailbox:
     # Texts
 
     def _seal(self, text: bytes) -> bytes:
-        nonce = self._entropy.bytes(NONCE_SIZE)
+        nonce = _entropy.bytes(NONCE_SIZE)
         return nonce + seal(self._key, nonce, text)
 
     def _open(self, sealed: bytes) -> bytes:
