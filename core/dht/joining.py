@@ -10,7 +10,7 @@ SAVED_STEP_S = 1.0
 FIRST_WAIT_S = 5.0  # between two rounds of the bootstrap nodes; doubled after each
 LAST_WAIT_S = 60.0
 MAX_BOOTSTRAP = 256  # bootstrap nodes kept, with those that become known after the start
-CONNECTED_LOOK_S = 15.0  # how often a connected node looks whether it still is
+CONNECTED_LOOK_S = 15.0  # a connected node looks no more often whether it still is
 
 
 class Joining:
@@ -60,12 +60,13 @@ class Joining:
         self._bootstrap += tuple(fresh)
         self._added += fresh
 
-    def next_step(self, now: float) -> float:
-        """Returns when to call step() again."""
+    def next_step(self, now: float, bad_at: float) -> float:
+        """Returns when to call step() again; `bad_at`: when no node will be good any more unless
+        one answers until then."""
         if self._saved:
             return now + SAVED_STEP_S
         if self._connected:
-            return now + CONNECTED_LOOK_S
+            return max(now + CONNECTED_LOOK_S, bad_at)
         return max(self._bootstrap_at + self._wait, now + SAVED_STEP_S)
 
     def unused(self) -> list[tuple[Endpoint, bytes]]:

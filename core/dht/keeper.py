@@ -229,7 +229,7 @@ class TableKeeper:
         good = self.close.has_good(now)
         for endpoint, key in self._joining.step(good, self.close.has_good_wan(now), now):
             self.asker.ask(endpoint, key, self._own_key, now)
-        self.timers.set(Timer.JOIN, self._joining.next_step(now))
+        self.timers.set(Timer.JOIN, self._joining.next_step(now, self.close.bad_at()))
 
     # Answers to our requests
 

@@ -226,6 +226,10 @@ class CloseList:
         """Tells whether we are connected: at least one node is good."""
         return any(not client.is_bad(now) for client in self.by_key.values())
 
+    def bad_at(self) -> float:
+        """Returns when all nodes become bad unless one of them answers again."""
+        return max((client.bad_at() for client in self.by_key.values()), default=NEVER)
+
     def has_good_wan(self, now: float) -> bool:
         """Tells whether a good node has an address outside local networks."""
         return any(

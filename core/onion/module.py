@@ -37,7 +37,7 @@ from core.slots import SlotTable
 from core.wire import WireError
 
 SWEEP_INTERVAL_S = 1.0  # c-toxcore group_announce.c: GCA_DO_GCA_TIMEOUT
-LIGHT_SWEEP_S = 60.0  # what is too old is given to nobody anyhow
+LIGHT_SWEEP_S = 150.0  # what is too old is given to nobody anyhow; half of an announce's life
 _SWEEP_LIMIT = 1000  # entries forgotten at once: some 3 ms
 _NOTHING_RESTORED = {"announces": 0, "group_chats": 0, "data_entries": 0}
 _TABLE_PATIENCE_S = 1.0  # between two requests for the node table

@@ -163,11 +163,13 @@ def test_saved_nodes_are_asked_eight_a_second_until_one_outside_answers(world: W
     saved = tuple((public(n), bytes((n,)) * 32) for n in range(1, 21))
     joining = Joining(NodeOptions(saved_nodes=saved))
     assert joining.step(False, False, 0.0) == list(saved[:8])
-    assert joining.next_step(0.0) == 1.0
+    assert joining.next_step(0.0, 99.0) == 1.0
     assert joining.step(False, False, 1.0) == list(saved[8:16])
     assert joining.step(True, False, 2.0) == list(saved[16:]) + list(saved[:4])
     assert joining.step(True, True, 3.0) == []
     assert joining.unused() == []
+    assert joining.next_step(3.0, 10.0) == 18.0
+    assert joining.next_step(3.0, 99.0) == 99.0  # before that no node can have gone bad
 
 
 def test_saved_nodes_are_saved_again_while_none_of_them_answered(world: World) -> None:
