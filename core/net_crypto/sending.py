@@ -236,7 +236,8 @@ class SendStream:
                     named.append((number, held))
             position = last + 1
         self._exact = not gaps
-        self._find_lost(named, now)
+        if named:
+            self._find_lost(named, now)
         return len(named)
 
     def _delivered(self, sent: Sent, now: float) -> None:

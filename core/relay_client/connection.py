@@ -37,6 +37,8 @@ from core.wire import WireError
 CONNECT_TIMEOUT_S = 10.0  # c-toxcore TCP_client.h: TCP_CONNECTION_TIMEOUT
 PING_INTERVAL_S = 30.0  # c-toxcore TCP_common.h: TCP_PING_FREQUENCY
 PONG_TIMEOUT_S = 10.0  # c-toxcore TCP_common.h: TCP_PING_TIMEOUT
+HEARD_S = PING_INTERVAL_S + PONG_TIMEOUT_S  # so long a relay's ping stands for the answer to ours
+MOST_SPARED = 9  # pings of ours in a row, or nobody would know how fast the relay is
 MAX_LINKS = 256 - FIRST_LINK  # c-toxcore TCP_common.h: NUM_CLIENT_CONNECTIONS
 MAX_LINK_DATA = MAX_PLAIN_SIZE - 1
 
@@ -131,6 +133,7 @@ class RelayConnection:
         "_rest",
         "_routes",
         "_shared",
+        "_spared",
         "_tunnel",
         "linked",
         "received",
@@ -162,6 +165,7 @@ class RelayConnection:
         self._receive_nonce = 0  # of the next frame, as a number
         self._routes: dict[PublicKey, _Route] = {}
         self._links: dict[int, _Route] = {}
+        self._spared = 0  # pings of ours in a row
         self._ping_id = 0  # of our ping that was not answered yet
         self._deadline = now + CONNECT_TIMEOUT_S
         self.stage = Stage.DIALING
@@ -430,6 +434,7 @@ class RelayConnection:
         if isinstance(packet, RelayPing):
             if packet.ping_id:  # c-toxcore TCP_client.c leaves 0 without an answer
                 self._control(RelayPong(packet.ping_id), now)
+                self._spare_ping(now)
         elif isinstance(packet, RelayPong):
             self._take_pong(packet.ping_id, now)
         elif isinstance(packet, RouteResponse):
@@ -442,6 +447,11 @@ class RelayConnection:
             self._owner.onion_data(self._line, packet.data, now)
         else:  # a forwarding: we never ask for one
             self._drops["relay_client_unasked_forwarding"] += 1
+
+    def _spare_ping(self, now: float) -> None:
+        """The relay pings each 30 s too, and so it is there (the reference pings all the same)."""
+        if not self._ping_id and self._spared < MOST_SPARED:
+            self._spared, self._deadline = self._spared + 1, now + HEARD_S
 
     def _take_pong(self, ping_id: int, now: float) -> None:
         if ping_id != self._ping_id:
@@ -485,6 +495,7 @@ class RelayConnection:
             self._owner.route_changed(self._line, route.peer, now)
 
     def _ping(self, now: float) -> None:
+        self._spared = 0
         self._ping_id = int.from_bytes(self._entropy.bytes(8), "big") or 1
         self._deadline = now + PONG_TIMEOUT_S
         self._control(RelayPing(self._ping_id), now)

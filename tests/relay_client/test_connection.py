@@ -9,7 +9,9 @@ from core.entropy import SeededEntropy
 from core.packets.relay import FIRST_LINK, MAX_FRAME_SIZE
 from core.relay_client.connection import (
     CONNECT_TIMEOUT_S,
+    HEARD_S,
     MAX_LINKS,
+    MOST_SPARED,
     PING_INTERVAL_S,
     PONG_TIMEOUT_S,
     RelayConnection,
@@ -104,6 +106,25 @@ def test_pings_go_out_every_30_s_and_their_answer_is_waited_for_10_s() -> None:
     assert relay.drops == {"relay_client_unasked_pong": 1}
     connection.handle_timer(NOW + 70)
     assert relay.told == [("failed", "relay_client_pong_late")]
+
+
+def test_a_relay_that_pings_is_there_and_asked_itself_each_tenth_time() -> None:
+    relay = FakeRelay().greet()
+    connection = relay.connection
+    now = NOW
+    for number in range(MOST_SPARED):
+        now += 29
+        relay.say(b"\x04" + bytes(7) + bytes((number + 1,)), now)
+        assert connection.next_timer() == now + HEARD_S
+    relay.say(b"\x04" + bytes(7) + b"\x77", now + 29)
+    assert connection.next_timer() == now + HEARD_S
+    relay.take()
+    connection.handle_timer(now + HEARD_S)
+    (ping,) = relay.take()
+    relay.say(b"\x04" + bytes(7) + b"\x78", now + HEARD_S + 1)  # is no answer to this
+    assert connection.next_timer() == now + HEARD_S + PONG_TIMEOUT_S
+    relay.say(b"\x05" + ping[1:], now + HEARD_S + 2)
+    assert connection.rtt_s == 2
 
 
 def test_a_relay_that_never_answers_is_given_up_after_10_s_of_each_step() -> None:
