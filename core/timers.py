@@ -23,7 +23,7 @@ class Timers(Generic[Name]):
     """Named one-shot timers; setting one again moves it.
 
     Two lists in the order of time: an identity has several of these and few names in each, and a
-    process has thousands of identities. With a thousand names a timer is moved in 2 us.
+    process has thousands of identities. A timer is moved in 0.8 us, one of a thousand in 1.5.
     """
 
     __slots__ = ("_by_name", "_names", "_whens", "first")
