@@ -151,15 +151,21 @@ def _look(node: Node, state: Path, one: bytes, two: bytes) -> None:
     assert session["own_key"] == one.hex().upper()
     assert session["address"].startswith("127.0.0.1:")
     assert session["sent_bytes"] > 0
-    with closing(client.follow(state, "session trace", {"key": two.hex()})) as steps:
-        closed = ask("session close", key=two.hex())["closed"]
-        assert closed == [one.hex().upper()]
-        seen: list[str] = []
+    closed: list[str] = []
+
+    def close(_: object) -> None:
+        closed.extend(ask("session close", key=two.hex())["closed"])
+
+    trace = client.follow(state, "session trace", {"key": two.hex()}, begin=close)
+    seen: list[str] = []
+    with closing(trace) as steps:
         for name, _, data in steps:
             assert differences(shapes.EVENTS[name].answer, data) == []
             seen += [data["what"]] * (name == "session")
             if "up" in seen:
                 break
+    assert closed == [one.hex().upper()]
+    assert "down" in seen
     assert seen[-1] == "up"  # a new one is made by itself
     said = subprocess.run(
         [sys.executable, "-m", "toxmesh", "ops", "sessions", "two", "--state-dir", str(state)],
