@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tests.bench.nodes import NodeError
 from tests.fuzz import codecs, identity, modules, node
-from tests.fuzz.codecs import Failure
+from tests.fuzz.findings import Failure
 
 
 def _codecs(args: argparse.Namespace) -> int:

@@ -7,31 +7,18 @@ import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 from core import batch
 from core.packets import ALL, UDP_PACKETS
 from core.wire import Record, WireError
+from tests.fuzz.findings import Failure, Findings
 from tests.fuzz.mutate import mutate
 from tests.packets.samples import Dice, sample
 
 CHUNK = 10_000  # packets under one seed
 SAMPLES = 40  # valid ones of each class, made anew for each chunk
 UNTOUCHED = 0.02  # share of packets that stay as they are, so that the way to "valid" stays tried
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something other than WireError came out, or a packet changed on its way."""
-
-    seed: str
-    packet: str
-    data: bytes
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.packet}, seed {self.seed}: {self.what}: {self.data.hex()}"
 
 
 def _frames(chance: random.Random) -> list[bytes]:
@@ -83,19 +70,17 @@ def chunk(seed: str, count: int = CHUNK) -> tuple[int, int, list[Failure]]:
         pool for classes in UDP_PACKETS.values() for pool in (pools[cls] for cls in classes)
     ]
     valid = 0
-    failures: list[Failure] = []
+    findings = Findings(seed, 20)
     for number in range(count):
         name, check, pool = targets[number % len(targets)]
         data = pool[int(chance.random() * SAMPLES)]
         if chance.random() >= UNTOUCHED:
             data = mutate(data, chance, by_kind[int(chance.random() * len(by_kind))])
-        try:
+        with findings.of(name, data):  # WireError is no finding: `check` takes it
             valid += check(data)
-        except Exception as error:  # the finding: whatever is not WireError
-            failures.append(Failure(seed, name, data, f"{type(error).__name__}: {error}"))
-            if len(failures) >= 20:
-                break
-    return count, valid, failures
+        if findings.full:
+            break
+    return count, valid, findings.failures
 
 
 def _job(job: tuple[str, int]) -> tuple[int, int, list[Failure]]:

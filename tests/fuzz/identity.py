@@ -6,7 +6,6 @@ streams, friend connections, messenger and files. It takes up the session again 
 
 import random
 import struct
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,7 +31,7 @@ from core.packets.net_crypto import (
 from core.relay_client import Target
 from core.savedata.profile import Profile
 from core.wire import Record
-from tests.fuzz.codecs import Failure
+from tests.fuzz.findings import Failure, Findings
 from tests.fuzz.mutate import mutate
 from tests.fuzz.wrong import CALLERS, Wrong
 from tests.net_crypto.world import Person, World
@@ -41,7 +40,6 @@ from tests.packets.samples import Dice, sample
 
 STEP_S = 0.002  # made-up time from one packet to the next
 POOL = 40  # packets of each kind
-MOST_FAILURES = 5
 _U32 = 0xFFFFFFFF
 _HOMES = [udp4(bytes((127, 0, 0, 1 + i)), 40_000 + i) for i in range(CALLERS)]
 _WHOLE = (CookieRequest, CookieResponse, CryptoHandshake)
@@ -256,7 +254,7 @@ def run(count: int, seed: int | str) -> tuple[Identity, list[Failure]]:
     identity = Identity(seed)
     friends = FriendsNonsense(identity)
     nodes = Wrong(identity.engine.dht_key, seed, _HOMES)
-    failures: list[Failure] = []
+    findings = Findings(seed)
     replies: list[bytes] = []
     for number in range(count):
         packet, source = friends.packet(), identity.friend.endpoint
@@ -264,14 +262,12 @@ def run(count: int, seed: int | str) -> tuple[Identity, list[Failure]]:
             packet, source = replies.pop(), nodes.home()
         elif number % 4 == 0:
             packet, source = nodes.datagram(), nodes.home()
-        try:
+        with findings.of("identity", packet):
             identity.give(packet, source)
             _learn(identity.turn(), nodes, replies)
-        except Exception:  # of any type: what a fuzzer looks for. With its packet it fails the test
-            failures.append(Failure(str(seed), "identity", packet, traceback.format_exc(limit=-4)))
-            if len(failures) >= MOST_FAILURES:
-                break
-    return identity, failures
+        if findings.full:
+            break
+    return identity, findings.failures
 
 
 def _learn(sent: Sequence[bytes], nodes: Wrong, replies: list[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import traceback
 from collections.abc import Iterable, Iterator
 
 from core.crypto import KeyPair, SecretKey
@@ -14,7 +13,7 @@ from core.onion import OnionModule
 from core.packets import ROUTES
 from core.slots import SlotTable
 from core.wire import WireError
-from tests.fuzz.codecs import Failure
+from tests.fuzz.findings import Failure, Findings
 from tests.fuzz.mutate import mutate
 from tests.fuzz.wrong import CALLERS, Wrong, relay_talk
 from tests.relay.joined import Joined
@@ -65,7 +64,7 @@ def datagrams(count: int, seed: int | str) -> list[Failure]:
     """Gives `count` datagrams to both modules; only the two named errors may come out."""
     pair = Pair(seed)
     wrong = Wrong(pair.keys.public, seed, _HOMES)
-    failures: list[Failure] = []
+    findings = Findings(seed)
     now = 1000.0
     replies: list[tuple[bytes, Endpoint]] = []
     for number in range(count):
@@ -76,7 +75,7 @@ def datagrams(count: int, seed: int | str) -> list[Failure]:
         module = pair.modules.get(role) or pair.modules["dht"]
         if wrong.chance.random() < 0.1:
             source = wrong.chance.choice(_HOMES)
-        try:
+        with findings.of(role, packet):
             with contextlib.suppress(WireError, ProtocolViolation):
                 module.handle_packet(packet, source, now)
             for sent in pair.turn(now):
@@ -84,11 +83,9 @@ def datagrams(count: int, seed: int | str) -> list[Failure]:
                 reply = wrong.answer(sent)
                 if reply is not None and len(replies) < 100:
                     replies.append((reply, wrong.home()))
-        except Exception:  # the finding: whatever is not one of the two
-            failures.append(Failure(str(seed), role, packet, traceback.format_exc(limit=-3)))
-            if len(failures) >= 5:
-                break
-    return failures
+        if findings.full:
+            break
+    return findings.failures
 
 
 def _streams(
@@ -123,7 +120,7 @@ def relay(count: int, seed: int | str) -> list[Failure]:
     packets = relay_talk(chance)
     joined = Joined(2, seed=f"relay {seed}")
     joined.confirmed()
-    failures: list[Failure] = []
+    findings = Findings(seed)
     for number in range(count):
         if len(joined.ends) > 12:
             for gone in joined.ends[1:7]:
@@ -132,12 +129,13 @@ def relay(count: int, seed: int | str) -> list[Failure]:
             joined.run()
             del joined.ends[1:7]
         end = joined.connect()
-        data = b""
-        try:
+        with (
+            findings.of("relay", b""),
+            contextlib.suppress(BrokenPipeError, ConnectionResetError),
+        ):
             hello = end.client.hello()
             if number % 10 == 0:
-                data = mutate(hello, chance)
-                end.socket.sendall(data)
+                end.socket.sendall(findings.now_with(mutate(hello, chance)))
                 joined.run()
                 continue
             end.socket.sendall(hello)
@@ -145,23 +143,19 @@ def relay(count: int, seed: int | str) -> list[Failure]:
             for data in next(_streams(chance, packets, joined)):
                 if end.closed:
                     break
-                end.socket.sendall(data)
+                end.socket.sendall(findings.now_with(data))
                 joined.run()
             joined.wait(0.25)
-        except (BrokenPipeError, ConnectionResetError):
-            continue
-        except Exception:  # the finding
-            failures.append(Failure(str(seed), "relay", data, traceback.format_exc(limit=-4)))
-            if len(failures) >= 5:
-                break
-    return failures
+        if findings.full:
+            break
+    return findings.failures
 
 
 def garbage(lengths: Iterable[int], seed: int = 1) -> list[Failure]:
     """Gives every first byte with these lengths of zeros, ones and noise; nothing may be sent."""
     chance = random.Random(seed)
     pair = Pair(seed)
-    failures: list[Failure] = []
+    findings = Findings(seed)
     now = 1000.0
     pair.turn(now)
     for length in lengths:
@@ -170,17 +164,15 @@ def garbage(lengths: Iterable[int], seed: int = 1) -> list[Failure]:
             module = pair.modules.get(route.role if route else "onion") or pair.modules["dht"]
             for tail in (bytes(length), b"\xff" * length, chance.randbytes(length)):
                 packet = bytes((kind,)) + tail
-                try:
-                    with contextlib.suppress(WireError, ProtocolViolation):
-                        module.handle_packet(packet[: max(0, length)], _HOMES[0], now)
-                except Exception:  # the finding
-                    what = traceback.format_exc(limit=-3)
-                    failures.append(Failure(str(seed), f"{kind:#x}", packet, what))
-                    continue
+                with (
+                    findings.of(f"{kind:#x}", packet),
+                    contextlib.suppress(WireError, ProtocolViolation),
+                ):
+                    module.handle_packet(packet[: max(0, length)], _HOMES[0], now)
                 if any(out.sent for out in pair.outs.values()):
-                    failures.append(Failure(str(seed), f"{kind:#x}", packet, "it was answered"))
+                    findings.add("it was answered")
                     for out in pair.outs.values():
                         out.sent.clear()
-                if len(failures) >= 5:
-                    return failures
-    return failures
+                if findings.full:
+                    return findings.failures
+    return findings.failures
