@@ -29,8 +29,8 @@ from core.relay_client import Dialer, RelayPool
 from core.timers import NEVER, Clock
 from core.wire import WireError
 
-MOST_KEYS = 20
-"""Combined keys with nodes that are kept: 3 KB. A dozen are nodes of the DHT, the others of who
+MOST_KEYS = 14
+"""Combined keys with nodes that are kept: 2.8 KB. They are of nodes of the DHT, and of who
 announces itself here or has a path over us; what is computed anew costs 31 us."""
 MOST_ANNOUNCES = 640
 """The reference keeps 160. The identities of a process have memory for these together
