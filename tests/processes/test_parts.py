@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,10 @@ def test_a_search_takes_the_first_port_that_is_free_for_both(
     ports: list[int] = []
     while len(ports) < 3:
         port = free_port(socket.SOCK_STREAM)
-        if port not in ports:
-            ports.append(port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, suppress(OSError):
+            other.bind(("127.0.0.1", port))  # somebody else may have it there
+            if port not in ports:
+                ports.append(port)
     monkeypatch.setattr(sockets, "PORT_RANGE", ports)
     with (
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one,
