@@ -3,6 +3,7 @@
 import os
 import random
 from typing import Protocol
+from weakref import WeakSet
 
 _POOL_SIZE = 8192  # bytes fetched at once: one system call serves some 340 nonces
 
@@ -27,7 +28,7 @@ class SystemEntropy:
     def __init__(self) -> None:
         self._pool = b""
         self._position = _POOL_SIZE  # as if all were handed out
-        os.register_at_fork(after_in_child=self._forget)
+        _sources.add(self)
 
     def _forget(self) -> None:
         self._pool = b""
@@ -53,6 +54,18 @@ class SystemEntropy:
             number = int.from_bytes(self.bytes(width), "big")
             if number < limit:
                 return number % bound
+
+
+_sources: WeakSet[SystemEntropy] = WeakSet()
+
+
+def _forget_all() -> None:
+    """Runs in the child of a fork. (What is registered there stays for ever: one call for all.)"""
+    for source in list(_sources):
+        source._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class SeededEntropy:

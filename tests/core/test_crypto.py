@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import weakref
 
 import pytest
 
@@ -208,6 +209,14 @@ def test_the_keys_of_those_who_wait_are_computed_together_and_each_once() -> Non
     for public in (known, *new):
         assert cache.known(public) == crypto.precompute(secret, public)
     assert cache.compute(new) == 0
+
+
+def test_a_source_of_chance_that_nobody_has_any_more_is_gone() -> None:
+    source = SystemEntropy()
+    source.bytes(8)  # it keeps 8 KiB at hand now
+    left = weakref.ref(source)
+    del source
+    assert left() is None
 
 
 def test_entropy_hands_out_each_byte_once_and_never_twice_after_a_fork() -> None:

@@ -5,6 +5,7 @@ that is derived from the identity's own, so that they are as safe as the profile
 written before it is sent, and before anybody is told of it.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.crypto import NONCE_SIZE, SecretKey, derive_key, open_sealed, seal
-from core.entropy import SystemEntropy
 
 MOST_OUTGOING = 100_000
 """Messages that wait for their receipts, of all friends."""
@@ -21,7 +21,6 @@ MOST_INCOMING = 100_000
 """Messages that wait to be taken, of all friends."""
 _FORM = 2  # of the tables
 _OLDER_FORMS = (0, 1)  # a new file; one that knows no sessions
-_entropy = SystemEntropy()  # of all mailboxes: it keeps 8 KiB at hand
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS outgoing (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -200,7 +199,7 @@ class Mailbox:
     # Texts
 
     def _seal(self, text: bytes) -> bytes:
-        nonce = _entropy.bytes(NONCE_SIZE)
+        nonce = os.urandom(NONCE_SIZE)
         return nonce + seal(self._key, nonce, text)
 
     def _open(self, sealed: bytes) -> bytes:
